@@ -1,0 +1,1 @@
+"""Synthetic callers that measure an agent from the outside, by its audio."""

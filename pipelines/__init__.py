@@ -1,0 +1,1 @@
+"""Shared inference: engines, batching, the wire between hosts and replicas, the plugins."""

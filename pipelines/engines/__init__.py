@@ -1,0 +1,1 @@
+"""Inference engines, one model each, behind one protocol."""

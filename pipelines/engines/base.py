@@ -1,0 +1,177 @@
+"""The protocol of inference engines: what they are given, what they say, how they fail.
+
+An engine is loaded once in a replica and serves the streams of all calls. The executor calls
+`run_batch` on one worker thread at a time, never on the event loop; within a batch the work of a
+stream is in order and a stream occurs at most once. Results are handed to `emit` as they are
+made, so that speech is heard before the sentence is finished.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Samples: TypeAlias = npt.NDArray[np.int16]
+
+
+class EngineKind(StrEnum):
+    """What an engine does."""
+
+    VAD = "vad"
+    STT = "stt"
+    TTS = "tts"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineInfo:
+    """What an engine is and needs.
+
+    Attributes:
+        name: its name in the registry and in `voxray.yaml`.
+        kind: what it does.
+        model: model name for metrics and spans.
+        provider: provider name for metrics and spans.
+        sample_rate: Hz; the rate its input is resampled to, or of its output for speech.
+        max_batch: streams that one batch may hold.
+    """
+
+    name: str
+    kind: EngineKind
+    model: str
+    provider: str
+    sample_rate: int
+    max_batch: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class AudioInput:
+    """Samples at the engine's rate, mono."""
+
+    samples: Samples
+
+
+@dataclass(frozen=True, slots=True)
+class TextInput:
+    """Text to speak."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FlushInput:
+    """End of a segment: say what is known; the next input starts afresh."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfInput:
+    """Nothing more will come: say what is left."""
+
+
+EngineInput: TypeAlias = AudioInput | TextInput | FlushInput | EndOfInput
+
+
+@dataclass(frozen=True, slots=True)
+class ProbabilityOutput:
+    """Speech probability of one window.
+
+    Attributes:
+        end_sample: the window's end, in samples at the engine's rate since the stream opened.
+        probability: 0 to 1.
+        inference_s: seconds the model took for the window.
+    """
+
+    end_sample: int
+    probability: float
+    inference_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechEdgeOutput:
+    """The speaker began or ceased to speak, `at_s` seconds of audio after the stream opened."""
+
+    speaking: bool
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptOutput:
+    """What was said between two moments of the stream, in seconds of audio since it opened."""
+
+    text: str
+    final: bool
+    start_s: float
+    end_s: float
+    confidence: float = 1.0
+    language: str = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechOutput:
+    """Synthesised samples at the engine's rate, mono."""
+
+    samples: Samples
+
+
+EngineOutput: TypeAlias = ProbabilityOutput | SpeechEdgeOutput | TranscriptOutput | SpeechOutput
+
+
+class EngineSession(Protocol):
+    """The state of one stream inside an engine; only the engine looks inside."""
+
+    def close(self) -> None:
+        """Give back what the stream holds. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """The next piece of work of one stream: its inputs in order."""
+
+    session: EngineSession
+    inputs: tuple[EngineInput, ...]
+    emit: Callable[[EngineOutput], None]
+    """Hands out a result; safe to call from the executor's thread."""
+    cancelled: Callable[[], bool]
+    """Whether nobody waits for the result any more; long work asks now and then."""
+
+
+class Engine(Protocol):
+    """One model, shared by all streams of a replica."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the engine is; known before `load`."""
+        ...
+
+    def load(self) -> None:
+        """Load and warm the model, once, off the event loop.
+
+        Raises:
+            EngineConfigError: a file is missing or has the wrong format.
+        """
+        ...
+
+    def open(self, options: Mapping[str, Any]) -> EngineSession:
+        """Start a stream; cheap, called on the event loop's thread or the executor's.
+
+        Raises:
+            EngineConfigError: the options are unknown or can't be met.
+        """
+        ...
+
+    def run_batch(self, items: Sequence[WorkItem]) -> Sequence[BaseException | None]:
+        """Work through one batch; return for each item None or what went wrong with it.
+
+        An error of one item never disturbs the others. Raising fails the whole batch.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the model. Idempotent."""
+        ...
+
+
+EngineFactory: TypeAlias = Callable[[], Engine]

@@ -1,0 +1,1 @@
+"""The livekit-agents plugins behind `voxray.STT`, `voxray.TTS` and `voxray.VAD`."""

@@ -1,0 +1,1 @@
+"""The gRPC contract of shared inference; generated code is touched only here."""

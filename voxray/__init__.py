@@ -1,0 +1,1 @@
+"""LiveKit voice agents as actors on Ray."""

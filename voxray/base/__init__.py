@@ -1,0 +1,1 @@
+"""Ids, errors, time, settings and lifecycles that every other layer builds on."""

@@ -1,0 +1,1 @@
+"""The `voxray` command, a module for each group of subcommands."""
