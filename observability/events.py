@@ -155,11 +155,12 @@ class ReplicaReady:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplicaLost:
-    """An inference replica is gone, or did not start."""
+    """An inference replica is gone, or did not start (`was_ready` is then False)."""
 
     replica_id: ReplicaId
     group: str
     reason: str
+    was_ready: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

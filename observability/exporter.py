@@ -1,0 +1,94 @@
+"""The metrics page of a process: text exposition of its registry on a port of its own."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import choose_encoder
+
+from voxray.base.errors import PortTakenError
+
+
+def render(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, str]:
+    """Return the page and its content type, as the scraper's `Accept` header asks."""
+    if not accept:
+        return generate_latest(registry), "text/plain; version=0.0.4; charset=utf-8"
+    encoder, content_type = choose_encoder(accept)
+    return encoder(registry), content_type
+
+
+class MetricsServer:
+    """Serves `/metrics` from a thread, so that a busy event loop still answers a scrape."""
+
+    def __init__(self, host: str, ports: str, registry: CollectorRegistry) -> None:
+        """Prepare a server.
+
+        Args:
+            host: address to listen on.
+            ports: `first-last` range to take a free port from, or empty for any.
+            registry: what is served.
+        """
+        self._host = host
+        self._ports = ports
+        self._registry = registry
+        self._server: ThreadingHTTPServer | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> int:
+        """Listen; return the port.
+
+        Raises:
+            PortTakenError: every port of the range is in use.
+        """
+        registry = self._registry
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:  # noqa: N802 - the name is http.server's
+                if self.path.split("?")[0] not in {"/", "/metrics"}:
+                    self.send_error(404)
+                    return
+                body, content_type = render(registry, self.headers.get("Accept", ""))
+                self.send_response(200)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as above
+                """Say nothing: a scrape is not news."""
+
+        self._server = self._listen(Handler)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="metrics-page", daemon=True
+        )
+        self._thread.start()
+        return int(self._server.server_address[1])
+
+    def close(self) -> None:
+        """Stop. Idempotent and safe before start."""
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+            self._server = None
+
+    def _listen(self, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+        for port in self._candidates():
+            try:
+                server = ThreadingHTTPServer((self._host, port), handler)
+            except OSError:
+                continue
+            server.daemon_threads = True
+            return server
+        raise PortTakenError(
+            f"no free port for the metrics page in {self._ports or 'any'} on {self._host}; "
+            "widen http.metrics_ports"
+        )
+
+    def _candidates(self) -> Iterator[int]:
+        if not self._ports:
+            yield 0
+            return
+        first, last = (int(part) for part in self._ports.split("-"))
+        yield from range(first, last + 1)

@@ -1,0 +1,93 @@
+"""Logs: one line per event, for people or as JSON, with the process's role on every line."""
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from voxray.base.settings import TelemetrySettings
+
+_LEVELS = {"TRACE": 5, "DEBUG": 10, "INFO": 20, "WARN": 30, "ERROR": 40, "CRITICAL": 50}
+_COLOURS = {10: "2", 20: "36", 30: "33", 40: "31", 50: "1;31"}
+# Libraries that say more at INFO than an operator of calls wants to read.
+_QUIETER = ("aiohttp.access", "asyncio", "grpc", "ray", "urllib3")
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def configure(telemetry: TelemetrySettings, *, role: str, fields: Mapping[str, str]) -> None:
+    """Send this process's logs to standard error.
+
+    Args:
+        telemetry: level and format.
+        role: `dispatcher`, `host`, `replica` or `cli`.
+        fields: put on every line, e.g. the host id.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    static = {"role": role, **fields}
+    handler.setFormatter(
+        JsonFormatter(static)
+        if telemetry.log_format == "json"
+        else PlainFormatter(static, colours=sys.stderr.isatty())
+    )
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    level = _LEVELS[telemetry.log_level]
+    root.setLevel(level)
+    logging.getLogger("livekit").setLevel(level)
+    for name in _QUIETER:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line: time, level, logger, message, and every extra field."""
+
+    def __init__(self, static: Mapping[str, str]) -> None:
+        super().__init__()
+        self._static = dict(static)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line: dict[str, object] = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **self._static,
+            **_extras(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+class PlainFormatter(logging.Formatter):
+    """A short line for people: time, level, role, message, and the extra fields."""
+
+    def __init__(self, static: Mapping[str, str], *, colours: bool) -> None:
+        super().__init__()
+        self._prefix = " ".join(static.values())
+        self._colours = colours
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        level = f"{record.levelname:<5}"
+        if self._colours:
+            level = f"\033[{_COLOURS.get(record.levelno, '0')}m{level}\033[0m"
+        fields = " ".join(f"{key}={value}" for key, value in _extras(record).items())
+        line = f"{time} {level} [{self._prefix}] {record.name}: {record.getMessage()}"
+        line = f"{line} {fields}" if fields else line
+        if record.exc_info:
+            line = f"{line}\n{self.formatException(record.exc_info)}"
+        return line
+
+
+def _extras(record: logging.LogRecord) -> dict[str, object]:
+    return {
+        key: value
+        for key, value in vars(record).items()
+        if key not in _STANDARD and not key.startswith("_")
+    }
