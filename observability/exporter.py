@@ -44,7 +44,7 @@ class MetricsServer:
         registry = self._registry
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802 - the name is http.server's
+            def do_GET(self) -> None:
                 if self.path.split("?")[0] not in {"/", "/metrics"}:
                     self.send_error(404)
                     return

@@ -1,0 +1,44 @@
+"""Log lines carry the process's role, the message and every extra field."""
+
+import json
+import logging
+
+from voxray.observability.logs import JsonFormatter, PlainFormatter
+
+
+def _record(**extra: object) -> logging.LogRecord:
+    return logging.makeLogRecord(
+        {"name": "voxray.x", "levelno": 20, "levelname": "INFO", "msg": "host ready", **extra}
+    )
+
+
+def test_json_lines() -> None:
+    line = json.loads(JsonFormatter({"role": "host", "host": "aa"}).format(_record(job_id="AJ_1")))
+    assert line["message"] == "host ready"
+    assert line["role"] == "host"
+    assert line["host"] == "aa"
+    assert line["job_id"] == "AJ_1"
+    assert line["level"] == "INFO"
+
+
+def test_json_lines_survive_values_that_are_not_json() -> None:
+    line = json.loads(JsonFormatter({}).format(_record(thing=object())))
+    assert line["thing"].startswith("<object")
+
+
+def test_plain_lines_name_role_and_fields() -> None:
+    line = PlainFormatter({"role": "host", "host": "aa"}, colours=False).format(_record(slots=3))
+    assert "[host aa] voxray.x: host ready slots=3" in line
+
+
+def _fail() -> None:
+    raise ValueError("why")
+
+
+def test_tracebacks_are_kept() -> None:
+    try:
+        _fail()
+    except ValueError as error:
+        record = _record(exc_info=(type(error), error, error.__traceback__))
+    assert "ValueError: why" in json.loads(JsonFormatter({}).format(record))["exception"]
+    assert "ValueError: why" in PlainFormatter({}, colours=False).format(record)
