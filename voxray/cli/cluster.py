@@ -7,6 +7,7 @@ Kubernetes by the manifests.
 import contextlib
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -78,6 +79,10 @@ def join(settings: RaySettings, *, namespace: str, log_to_driver: bool) -> Clust
         os.environ.setdefault(name, value)
     if not settings.address:
         os.environ.update(_LOOPBACK_ENVIRONMENT)
+        if "ray" not in sys.modules:
+            # Ray makes the token itself for a local cluster (~/.ray/auth_token); said outright,
+            # it does not warn about it.
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray  # noqa: PLC0415 - see above
 
     try:
