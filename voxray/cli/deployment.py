@@ -1,0 +1,260 @@
+"""Brings an app up on a Ray cluster and takes it down again.
+
+`start`, `demo`, the tests and the benchmarks all use it, so that they run the same thing.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from voxray.actors.contracts import ProgramInfo
+from voxray.base.errors import (
+    ActorStartError,
+    ConfigError,
+    ConnectionFailedError,
+    CredentialsError,
+    DeadlineError,
+    PortTakenError,
+    VoxrayError,
+)
+from voxray.base.ids import DISPATCHER_ACTOR
+from voxray.base.settings import Settings
+from voxray.cli import cluster as clusters
+from voxray.cli.probe import probe_program
+
+# Variables that reach the program's processes on a cluster that this process did not start. On a
+# local one they inherit the whole environment.
+_FORWARDED_PREFIXES = ("LIVEKIT_", "OTEL_", "VOXRAY_")
+# How long one question for a changed state may stay open at the dispatcher.
+_STATE_WAIT_S = 1.0
+_CLOSE_DEADLINE_S = 30.0
+# The dispatcher names the class of what made its start impossible.
+_START_ERRORS: Mapping[str, type[VoxrayError]] = {
+    error.__name__: error
+    for error in (
+        ActorStartError,
+        ConfigError,
+        ConnectionFailedError,
+        CredentialsError,
+        PortTakenError,
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """A running app.
+
+    Attributes:
+        app: its name and Ray namespace.
+        api_url: the dispatcher's HTTP API.
+        api_token: what the API asks for beyond loopback, or empty.
+        metrics_url: the dispatcher's metrics page; `/sd` beside it lists all the others.
+        dashboard_url: Ray's dashboard, or None.
+        program: what was read of the program.
+    """
+
+    app: str
+    api_url: str
+    api_token: str
+    metrics_url: str
+    dashboard_url: str | None
+    program: ProgramInfo
+    _dispatcher: Any
+
+    async def phase(self) -> str:
+        """Return the dispatcher's phase: starting, running, draining, drained or failed."""
+        return str((await _state(self._dispatcher))["phase"])
+
+    async def drain(self, deadline_s: float | None = None) -> None:
+        """Refuse new jobs and wait until the running ones end, or the deadline passes."""
+        await self._dispatcher.drain.remote(deadline_s)
+        await _until_over(self._dispatcher)
+
+    async def stop(self) -> None:
+        """End all calls, hosts and replicas now."""
+        await self._dispatcher.shutdown.remote()
+        await _until_over(self._dispatcher)
+
+
+@asynccontextmanager
+async def deploy(
+    program_path: Path,
+    settings: Settings,
+    *,
+    log_to_driver: bool = False,
+    on_progress: Callable[[str], None] | None = None,
+) -> AsyncIterator[Deployment]:
+    """Run a program as an app until the context ends.
+
+    Enter it on the main thread: Ray sets its signal handlers there.
+
+    Args:
+        program_path: the livekit-agents program.
+        settings: of the app; `livekit` must be complete.
+        log_to_driver: print the actors' output here.
+        on_progress: told in a few words what is going on.
+
+    Raises:
+        ConfigError: settings, program, keys or a port are wrong.
+        ConnectionFailedError: Ray or LiveKit can't be reached.
+        ActorStartError: no session host or no inference replica could be started.
+    """
+    settings.livekit.require_complete()
+    settings = _with_port(settings)
+    tell = on_progress or (lambda _: None)
+    tell("loading the program and starting Ray")
+    probe = asyncio.create_task(
+        probe_program(program_path, program_environment(settings)), name="probe-program"
+    )
+    try:
+        # The event loop stands still meanwhile; the probe runs in a process of its own.
+        cluster = clusters.join(settings.ray, namespace=settings.app, log_to_driver=log_to_driver)
+    except BaseException:
+        probe.cancel()
+        await asyncio.wait([probe])
+        raise
+    try:
+        program = await probe
+        dispatcher, token = _create_dispatcher(settings, program, local=cluster.local)
+        try:
+            tell("starting the dispatcher, a session host and inference")
+            state = await _wait_started(dispatcher, tell)
+            deployment = Deployment(
+                app=settings.app,
+                api_url=state["api_url"],
+                api_token=token,
+                metrics_url=f"{state['api_url']}/metrics",
+                dashboard_url=cluster.dashboard_url,
+                program=program,
+                _dispatcher=dispatcher,
+            )
+            yield deployment
+        finally:
+            await _end(dispatcher)
+    finally:
+        cluster.close()
+
+
+def program_environment(settings: Settings) -> dict[str, str]:
+    """Return this process's environment with LiveKit's address and keys as the settings say."""
+    livekit = settings.livekit
+    return {
+        **os.environ,
+        "LIVEKIT_URL": livekit.url,
+        "LIVEKIT_API_KEY": livekit.api_key,
+        "LIVEKIT_API_SECRET": livekit.api_secret.get_secret_value(),
+    }
+
+
+def _with_port(settings: Settings) -> Settings:
+    """Choose a free port for the API here when any will do: a restarted dispatcher keeps it."""
+    if settings.http.port or settings.ray.address:
+        return settings
+    with socket.socket() as probe:
+        probe.bind((settings.http.host, 0))
+        port = probe.getsockname()[1]
+    return settings.model_copy(update={"http": settings.http.model_copy(update={"port": port})})
+
+
+def _create_dispatcher(settings: Settings, program: ProgramInfo, *, local: bool) -> tuple[Any, str]:
+    import ray  # noqa: PLC0415 - after its environment (see cluster.join)
+
+    from voxray.dispatcher.dispatcher_actor import DispatcherActor  # noqa: PLC0415 - imports ray
+
+    with contextlib.suppress(ValueError):
+        ray.get_actor(DISPATCHER_ACTOR)
+        raise ConfigError(
+            f"app {settings.app} already runs on this cluster; drain it first, or give this one "
+            "another name (VOXRAY_APP or `app` in voxray.yaml)"
+        )
+    environment = program_environment(settings)
+    if not local:
+        environment = {
+            name: value
+            for name, value in environment.items()
+            if name.startswith(_FORWARDED_PREFIXES)
+        }
+    token = secrets.token_urlsafe(32)
+    dispatcher = (
+        ray.remote(DispatcherActor)
+        .options(
+            name=DISPATCHER_ACTOR,
+            namespace=settings.app,
+            lifetime="detached",
+            max_restarts=-1,
+            max_concurrency=16,
+            num_cpus=0.1,
+        )
+        .remote(settings, program, environment, token)
+    )
+    return dispatcher, token
+
+
+async def _wait_started(dispatcher: Any, tell: Callable[[str], None]) -> dict[str, Any]:
+    async for state in _states(dispatcher):
+        if state["phase"] == "failed":
+            error = _START_ERRORS.get(state["error_type"], VoxrayError)
+            raise error(state["error"])
+        if state["phase"] != "starting":
+            return state
+        tell(f"waiting for {state['waiting_for']}")
+    raise AssertionError("a dispatcher never ceases to report")
+
+
+async def _until_over(dispatcher: Any) -> None:
+    async for state in _states(dispatcher):
+        if state["phase"] in {"drained", "failed"}:
+            return
+
+
+async def _states(dispatcher: Any) -> AsyncIterator[dict[str, Any]]:
+    """Yield the dispatcher's state, and again whenever it has changed."""
+    version = 0
+    while True:
+        state = await _state(dispatcher, version, _STATE_WAIT_S)
+        if state["version"] != version:
+            version = state["version"]
+            yield state
+
+
+async def _state(dispatcher: Any, after: int = 0, wait_s: float = 0.0) -> dict[str, Any]:
+    from ray.exceptions import RayError  # noqa: PLC0415 - after Ray's environment
+
+    try:
+        state: dict[str, Any] = await dispatcher.state.remote(after, wait_s)
+    except RayError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ActorStartError(f"the dispatcher does not answer: {reason}") from error
+    return state
+
+
+async def _end(dispatcher: Any) -> None:
+    """Stop everything that still runs; the actors are detached and would stay on a cluster."""
+    import ray  # noqa: PLC0415 - after its environment (see cluster.join)
+    from ray.exceptions import RayError  # noqa: PLC0415 - as above
+
+    try:
+        async with asyncio.timeout(_CLOSE_DEADLINE_S):
+            await dispatcher.shutdown.remote()
+            await _until_over(dispatcher)
+            await dispatcher.close.remote()
+    except TimeoutError as error:
+        raise DeadlineError(
+            f"the app did not end within {_CLOSE_DEADLINE_S:g} s; its processes are killed"
+        ) from error
+    except (RayError, ActorStartError):
+        # It is gone already: there is nothing left to end in order.
+        pass
+    finally:
+        ray.kill(dispatcher)
+
+
+__all__ = ["Deployment", "deploy", "program_environment"]

@@ -1,0 +1,95 @@
+"""Reads what the dispatcher has to know of a program, in a process of its own.
+
+The program is imported where nothing else runs: whatever it does on import can't disturb the
+command line, and a wrong program is known before any actor starts.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from voxray.actors.contracts import ProgramInfo
+from voxray.base.errors import ProgramError, VoxrayError
+
+_DEADLINE_S = 120.0
+# The answer comes on a pipe of its own: programs print to standard output as they like.
+_ANSWER_FD_VARIABLE = "_VOXRAY_PROBE_FD"
+
+
+async def probe_program(path: Path, environment: Mapping[str, str]) -> ProgramInfo:
+    """Load a program in a child process and return what it says of itself.
+
+    Raises:
+        ProgramError: the program is missing, raises on import, or holds no AgentServer.
+    """
+    if not path.is_file():
+        raise ProgramError(f"{path}: there is no such program; give the path of its Python file")
+    reader, writer = os.pipe()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "voxray.cli.probe",
+            str(path.resolve()),
+            env={**environment, _ANSWER_FD_VARIABLE: str(writer)},
+            pass_fds=(writer,),
+            stdin=asyncio.subprocess.DEVNULL,
+        )
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+    try:
+        answer = await asyncio.wait_for(asyncio.to_thread(_read_all, reader), _DEADLINE_S)
+    except TimeoutError as error:
+        raise ProgramError(
+            f"{path}: its import did not end within {_DEADLINE_S:g} s; "
+            "move long work into setup_fnc or the entrypoint"
+        ) from error
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()  # Its answer was its last act; without one it is to end too.
+        await process.wait()
+    return _parse(answer, path, process.returncode)
+
+
+def _read_all(fd: int) -> bytes:
+    with os.fdopen(fd, "rb") as pipe:
+        return pipe.read()
+
+
+def _parse(answer: bytes, path: Path, exit_code: int | None) -> ProgramInfo:
+    if not answer:
+        raise ProgramError(
+            f"{path}: the program ended its process (exit code {exit_code}) while it was imported; "
+            "guard the code that runs it with `if __name__ == '__main__':`"
+        )
+    message = json.loads(answer)
+    if "error" in message:
+        raise ProgramError(message["error"])
+    return ProgramInfo.model_validate_json(message["info"])
+
+
+def main() -> None:
+    """Answer the parent: the program's info, or the error that says what is wrong with it."""
+    from voxray.app import load_program  # noqa: PLC0415 - the parent must stay light
+
+    with os.fdopen(int(os.environ.pop(_ANSWER_FD_VARIABLE)), "w") as pipe:
+        try:
+            info = load_program(Path(sys.argv[1])).info
+            json.dump({"info": info.model_dump_json()}, pipe)
+        except VoxrayError as error:
+            json.dump({"error": str(error)}, pipe)
+    # Threads of the program's libraries must not hold up the answer.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
