@@ -49,39 +49,62 @@ _START_ERRORS: Mapping[str, type[VoxrayError]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Access:
+    dispatcher: Any
+    token: str
+    api_url: str
+
+
 class Deployment:
     """A running app.
 
     Attributes:
         app: its name and Ray namespace.
         api_url: the dispatcher's HTTP API.
-        api_token: what the API asks for beyond loopback, or empty.
+        api_token: what the API asks for beyond loopback.
         metrics_url: the dispatcher's metrics page; `/sd` beside it lists all the others.
         dashboard_url: Ray's dashboard, or None.
         program: what was read of the program.
+        detached: whether the app goes on when the context ends.
     """
 
-    app: str
-    api_url: str
-    api_token: str
-    metrics_url: str
-    dashboard_url: str | None
-    program: ProgramInfo
-    _dispatcher: Any
+    def __init__(
+        self, settings: Settings, program: ProgramInfo, cluster: clusters.Cluster, access: _Access
+    ) -> None:
+        self.app = settings.app
+        self.api_url = access.api_url
+        self.api_token = access.token
+        self.metrics_url = f"{access.api_url}/metrics"
+        self.dashboard_url = cluster.dashboard_url
+        self.program = program
+        self.detached = False
+        self._dispatcher = access.dispatcher
+
+    def detach(self) -> None:
+        """Leave the app running on its cluster when the context ends."""
+        self.detached = True
 
     async def phase(self) -> str:
         """Return the dispatcher's phase: starting, running, draining, drained or failed."""
         return str((await _state(self._dispatcher))["phase"])
 
-    async def drain(self, deadline_s: float | None = None) -> None:
-        """Refuse new jobs and wait until the running ones end, or the deadline passes."""
+    async def begin_drain(self, deadline_s: float | None = None) -> None:
+        """Refuse new jobs; the running ones end by themselves or at the deadline."""
         await self._dispatcher.drain.remote(deadline_s)
-        await _until_over(self._dispatcher)
 
     async def stop(self) -> None:
-        """End all calls, hosts and replicas now."""
+        """End all calls, hosts and replicas now, and wait until they are gone."""
         await self._dispatcher.shutdown.remote()
-        await _until_over(self._dispatcher)
+        await self.wait_over()
+
+    async def wait_over(self) -> VoxrayError | None:
+        """Wait until the app has drained or failed; return why it failed."""
+        async for state in _states(self._dispatcher):
+            if state["phase"] == "drained":
+                return None
+            if state["phase"] == "failed":
+                return _failure(state)
+        raise AssertionError("a dispatcher never ceases to report")
 
 
 @asynccontextmanager
@@ -124,21 +147,16 @@ async def deploy(
     try:
         program = await probe
         dispatcher, token = _create_dispatcher(settings, program, local=cluster.local)
+        deployment: Deployment | None = None
         try:
             tell("starting the dispatcher, a session host and inference")
             state = await _wait_started(dispatcher, tell)
-            deployment = Deployment(
-                app=settings.app,
-                api_url=state["api_url"],
-                api_token=token,
-                metrics_url=f"{state['api_url']}/metrics",
-                dashboard_url=cluster.dashboard_url,
-                program=program,
-                _dispatcher=dispatcher,
-            )
+            access = _Access(dispatcher=dispatcher, token=token, api_url=state["api_url"])
+            deployment = Deployment(settings, program, cluster, access)
             yield deployment
         finally:
-            await _end(dispatcher)
+            if deployment is None or not deployment.detached:
+                await _end(dispatcher)
     finally:
         cluster.close()
 
@@ -201,18 +219,15 @@ def _create_dispatcher(settings: Settings, program: ProgramInfo, *, local: bool)
 async def _wait_started(dispatcher: Any, tell: Callable[[str], None]) -> dict[str, Any]:
     async for state in _states(dispatcher):
         if state["phase"] == "failed":
-            error = _START_ERRORS.get(state["error_type"], VoxrayError)
-            raise error(state["error"])
+            raise _failure(state)
         if state["phase"] != "starting":
             return state
         tell(f"waiting for {state['waiting_for']}")
     raise AssertionError("a dispatcher never ceases to report")
 
 
-async def _until_over(dispatcher: Any) -> None:
-    async for state in _states(dispatcher):
-        if state["phase"] in {"drained", "failed"}:
-            return
+def _failure(state: Mapping[str, Any]) -> VoxrayError:
+    return _START_ERRORS.get(state["error_type"], VoxrayError)(state["error"])
 
 
 async def _states(dispatcher: Any) -> AsyncIterator[dict[str, Any]]:
@@ -244,7 +259,9 @@ async def _end(dispatcher: Any) -> None:
     try:
         async with asyncio.timeout(_CLOSE_DEADLINE_S):
             await dispatcher.shutdown.remote()
-            await _until_over(dispatcher)
+            async for state in _states(dispatcher):
+                if state["phase"] in {"drained", "failed"}:
+                    break
             await dispatcher.close.remote()
     except TimeoutError as error:
         raise DeadlineError(
