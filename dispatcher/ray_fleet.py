@@ -1,0 +1,256 @@
+"""The fleet gateway over Ray: every Ray call of the dispatcher is made here.
+
+Calls stay short: a method that is pending keeps an actor from ending cleanly. Calls that block in
+Ray's client (creating, looking up) run on a thread with a deadline, because they hang for as long
+as the cluster's control store is away.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
+from voxray.actors.control import watch
+from voxray.actors.inference_actor import InferenceActor
+from voxray.actors.session_actor import SessionActor
+
+from voxray.actors.contracts import Endpoint, JobOrder, ReplicaEndpoint, Report, RequestAnswer
+from voxray.base.errors import (
+    ActorStartError,
+    ConnectionFailedError,
+    DeadlineError,
+    VoxrayError,
+)
+from voxray.base.ids import (
+    HostId,
+    JobId,
+    ReplicaId,
+    host_actor_name,
+    host_of_actor_name,
+    replica_actor_name,
+    replica_of_actor_name,
+)
+from voxray.base.settings import ReplicaGroupSettings, Settings
+from voxray.dispatcher.fleet import Found
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+# Threads for the short methods of an actor; a blocked one must not hold up the next.
+_ACTOR_THREADS = 16
+_LOOKUP_DEADLINE_S = 10.0
+_CALL_DEADLINE_S = 5.0
+# The program's request_fnc gets 2 s on its host; LiveKit drops the offer after 3 s.
+_REQUEST_DEADLINE_S = 2.5
+_REPLICA_START_DEADLINE_S = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetContext:
+    """What every actor of the app is made with.
+
+    Attributes:
+        settings: the whole settings of the app.
+        program_path: the user's program.
+        environment: variables that the program's processes get.
+        token: shared secret of the app's own gRPC ports.
+    """
+
+    settings: Settings
+    program_path: str
+    environment: Mapping[str, str]
+    token: str
+
+
+class RayFleet:
+    """Implements `fleet.FleetGateway` with named, detached Ray actors."""
+
+    def __init__(self, context: FleetContext) -> None:
+        self._context = context
+        self._handles: dict[str, ActorHandle[Any]] = {}
+
+    async def find(self) -> Found:
+        """Return the hosts and replicas that an earlier dispatcher left running."""
+        names = await self._blocking(ray.util.list_named_actors, "list the app's actors")
+        hosts: dict[HostId, Endpoint] = {}
+        replicas: dict[ReplicaId, Endpoint] = {}
+        for name in names:
+            host_id, replica_id = host_of_actor_name(name), replica_of_actor_name(name)
+            if host_id is None and replica_id is None:
+                continue
+            try:
+                endpoint = await self._call(name, "endpoint", timeout_s=_CALL_DEADLINE_S)
+            except VoxrayError as error:
+                logger.warning(
+                    "found an actor that does not answer",
+                    extra={"actor": name, "error": str(error)},
+                )
+                await self._kill(name)
+                continue
+            if host_id is not None:
+                hosts[host_id] = endpoint
+            elif replica_id is not None:
+                replicas[replica_id] = endpoint
+        return Found(hosts=hosts, replicas=replicas)
+
+    async def start_host(self, host_id: HostId) -> Endpoint:
+        """Start a session host and wait until it takes jobs."""
+        context, hosts = self._context, self._context.settings.hosts
+        name = host_actor_name(host_id)
+        options = self._options(name, num_cpus=hosts.cpus, num_gpus=0)
+
+        def create() -> ActorHandle[Any]:
+            return (
+                ray.remote(SessionActor)
+                .options(**options)
+                .remote(
+                    host_id,
+                    context.program_path,
+                    context.settings,
+                    dict(context.environment),
+                    context.token,
+                )
+            )
+
+        return await self._start(name, create, timeout_s=hosts.start_timeout_s)
+
+    async def stop_host(self, host_id: HostId, *, force: bool = False) -> None:
+        """End a host: its jobs' shutdown runs first, unless `force`. Never raises."""
+        await self._stop(host_actor_name(host_id), force=force)
+
+    async def request(self, host_id: HostId, job: bytes) -> RequestAnswer:
+        """Run the program's `request_fnc` for a serialised job."""
+        answer = await self._call(
+            host_actor_name(host_id), "request", job, timeout_s=_REQUEST_DEADLINE_S
+        )
+        return RequestAnswer.model_validate(answer)
+
+    async def start_job(self, host_id: HostId, order: JobOrder) -> None:
+        """Start one generation of a job."""
+        await self._call(host_actor_name(host_id), "start_job", order, timeout_s=_CALL_DEADLINE_S)
+
+    async def stop_job(self, host_id: HostId, job_id: JobId, generation: int, reason: str) -> None:
+        """Ask a host to end a job; its end is reported on the watch stream."""
+        name = host_actor_name(host_id)
+        await self._call(name, "stop_job", job_id, generation, reason, timeout_s=_CALL_DEADLINE_S)
+
+    async def set_replicas(self, host_id: HostId, replicas: tuple[ReplicaEndpoint, ...]) -> None:
+        """Tell a host where inference is."""
+        name = host_actor_name(host_id)
+        await self._call(name, "set_replicas", replicas, timeout_s=_CALL_DEADLINE_S)
+
+    async def start_replica(self, replica_id: ReplicaId, group: ReplicaGroupSettings) -> Endpoint:
+        """Start an inference replica and wait until its engines are loaded."""
+        context = self._context
+        name = replica_actor_name(replica_id)
+        options = self._options(name, num_cpus=group.cpus, num_gpus=group.gpus)
+
+        def create() -> ActorHandle[Any]:
+            return (
+                ray.remote(InferenceActor)
+                .options(**options)
+                .remote(replica_id, group, context.settings, context.token)
+            )
+
+        return await self._start(name, create, timeout_s=_REPLICA_START_DEADLINE_S)
+
+    async def stop_replica(self, replica_id: ReplicaId) -> None:
+        """End a replica. Never raises."""
+        await self._stop(replica_actor_name(replica_id), force=False)
+
+    def watch(self, endpoint: Endpoint) -> AsyncIterator[Report]:
+        """Yield an actor's reports until its process or the connection dies, then raise."""
+        return watch(endpoint.address, self._context.token)
+
+    async def aclose(self) -> None:
+        """Let go of the handles; actors go on."""
+        self._handles.clear()
+
+    def _options(self, name: str, *, num_cpus: float, num_gpus: float) -> dict[str, Any]:
+        return {
+            "name": name,
+            "namespace": self._context.settings.app,
+            "lifetime": "detached",
+            # A host with calls is never restarted in place: its jobs resume on another one.
+            "max_restarts": 0,
+            "max_concurrency": _ACTOR_THREADS,
+            "num_cpus": num_cpus,
+            "num_gpus": num_gpus,
+        }
+
+    async def _start(
+        self, name: str, create: Callable[[], ActorHandle[Any]], *, timeout_s: float
+    ) -> Endpoint:
+        try:
+            self._handles[name] = await self._blocking(create, f"create {name}")
+            endpoint = await self._call(name, "endpoint", timeout_s=timeout_s)
+        except VoxrayError as error:
+            await self._kill(name)
+            raise ActorStartError(f"{name} did not start: {error}") from error
+        return Endpoint.model_validate(endpoint)
+
+    async def _stop(self, name: str, *, force: bool) -> None:
+        if not force:
+            try:
+                await self._call(
+                    name, "close", timeout_s=self._context.settings.hosts.start_timeout_s
+                )
+            except VoxrayError as error:
+                logger.info(
+                    "an actor was gone before it was closed",
+                    extra={"actor": name, "error": str(error)},
+                )
+        await self._kill(name)
+
+    async def _kill(self, name: str) -> None:
+        try:
+            handle = await self._handle(name)
+            await self._blocking(lambda: ray.kill(handle), f"kill {name}")
+        except VoxrayError as error:
+            logger.debug("nothing left to kill", extra={"actor": name, "error": str(error)})
+        finally:
+            self._handles.pop(name, None)
+
+    async def _handle(self, name: str) -> "ActorHandle[Any]":
+        if name not in self._handles:
+            self._handles[name] = await self._blocking(
+                lambda: ray.get_actor(name), f"look up {name}"
+            )
+        return self._handles[name]
+
+    async def _call(self, name: str, method: str, *arguments: Any, timeout_s: float) -> Any:
+        handle = await self._handle(name)
+        return await self._within(
+            getattr(handle, method).remote(*arguments), f"call {method} on {name}", timeout_s
+        )
+
+    async def _blocking(self, function: Callable[[], T], what: str) -> T:
+        return await self._within(asyncio.to_thread(function), what, _LOOKUP_DEADLINE_S)
+
+    async def _within(self, call: Awaitable[T], what: str, timeout_s: float) -> T:
+        try:
+            return await asyncio.wait_for(call, timeout_s)
+        except TimeoutError as error:
+            raise DeadlineError(f"could not {what}: no answer within {timeout_s:g} s") from error
+        except RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, Exception) else error
+            if isinstance(cause, VoxrayError):
+                raise cause from error
+            raise ActorStartError(f"could not {what}: {type(cause).__name__}: {cause}") from error
+        except (RayActorError, ValueError) as error:
+            raise ConnectionFailedError(f"could not {what}: {_death_cause(error)}") from error
+        except RayError as error:
+            raise ConnectionFailedError(f"could not {what}: {error}") from error
+
+
+def _death_cause(error: Exception) -> str:
+    """Return the one line of Ray's long explanation that says why an actor died."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, ActorDiedError) and "creation task" in lines[0]:
+        # The traceback of the constructor ends with the error itself.
+        return lines[-1]
+    return lines[0] if lines else type(error).__name__

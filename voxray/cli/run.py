@@ -1,0 +1,205 @@
+"""`voxray start` and `voxray dev`: run a livekit-agents program on Ray and say what happens."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import click
+
+from voxray.base.errors import ConfigError
+from voxray.base.settings import Settings, load_settings
+from voxray.cli import console
+from voxray.cli.deployment import Deployment, deploy
+from voxray.cli.event_lines import line_of
+from voxray.cli.run_files import RunFile, remove_run_file, write_run_file
+
+_EVENT_WAIT_S = 10.0
+
+_program = click.argument("program", type=click.Path(path_type=Path))
+
+
+def _common(function: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(
+        (
+            click.option("--url", help="LiveKit server (default: LIVEKIT_URL)."),
+            click.option("--api-key", help="LiveKit API key (default: LIVEKIT_API_KEY)."),
+            click.option("--api-secret", help="LiveKit API secret (default: LIVEKIT_API_SECRET)."),
+            click.option("--app", "app_name", help="Name of the app, its Ray namespace."),
+            click.option("--ray-address", help="Ray cluster to join; none starts Ray here."),
+            click.option(
+                "--http-port", type=click.IntRange(0, 65535), help="Port of the HTTP API."
+            ),
+            click.option(
+                "--drain-timeout",
+                type=click.FloatRange(min=0, min_open=True),
+                help="Seconds that Ctrl-C waits for running calls.",
+            ),
+            click.option(
+                "--log-level",
+                type=click.Choice(
+                    ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "CRITICAL"], case_sensitive=False
+                ),
+            ),
+            click.option("--log-format", type=click.Choice(["colored", "json"])),
+            click.option(
+                "--config",
+                type=click.Path(path_type=Path, exists=False),
+                help="Settings file (default: voxray.yaml, if it is there).",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+@click.command()
+@_program
+@_common
+@click.option("--detach", is_flag=True, help="Leave the app running on the cluster.")
+def start(program: Path, *, detach: bool, config: Path | None, **flags: Any) -> None:
+    """Run PROGRAM in production mode until Ctrl-C, which drains; a second one stops now."""
+    settings = _settings(config, flags)
+    if detach and not settings.ray.address:
+        raise ConfigError(
+            "--detach needs a Ray cluster that outlives this command; start one with "
+            "`ray start --head` and give its address (--ray-address auto)"
+        )
+    asyncio.run(_run(program, settings, detach=detach))
+
+
+@click.command()
+@_program
+@_common
+def dev(program: Path, *, config: Path | None, **flags: Any) -> None:
+    """Run PROGRAM in development mode: any free port, verbose logs."""
+    flags["log_level"] = flags["log_level"] or "DEBUG"
+    flags["http_port"] = 0 if flags["http_port"] is None else flags["http_port"]
+    os.environ.setdefault("LIVEKIT_DEV_MODE", "1")
+    asyncio.run(_run(program, _settings(config, flags), detach=False))
+
+
+def _settings(config: Path | None, flags: dict[str, Any]) -> Settings:
+    return load_settings(
+        os.environ,
+        file=config,
+        flags={
+            "app": flags["app_name"],
+            "drain_timeout_s": flags["drain_timeout"],
+            "livekit": {
+                "url": flags["url"],
+                "api_key": flags["api_key"],
+                "api_secret": flags["api_secret"],
+            },
+            "ray": {"address": flags["ray_address"]},
+            "http": {"port": flags["http_port"]},
+            "telemetry": {
+                "log_level": flags["log_level"].upper() if flags["log_level"] else None,
+                "log_format": flags["log_format"],
+            },
+        },
+    )
+
+
+async def _run(program: Path, settings: Settings, *, detach: bool) -> None:
+    async with deploy(program, settings, log_to_driver=True, on_progress=console.say) as deployment:
+        run_file = write_run_file(
+            RunFile(
+                app=deployment.app,
+                api=deployment.api_url,
+                pid=os.getpid(),
+                token=deployment.api_token,
+            )
+        )
+        _introduce(deployment, program)
+        if detach:
+            deployment.detach()
+            console.say("left running; `voxray status` shows it, `voxray drain` ends it")
+            return
+        try:
+            await _attend(deployment, settings.drain_timeout_s)
+        finally:
+            remove_run_file(run_file)
+
+
+def _introduce(deployment: Deployment, program: Path) -> None:
+    name = deployment.program.agent_name
+    console.say(
+        f"{program.name} runs as app {deployment.app!r}; "
+        + (f"agent {name!r}, explicit dispatch" if name else "automatic dispatch to every room")
+    )
+    console.say(f"api and metrics  {deployment.api_url}  (/status /metrics /sd)")
+    if deployment.dashboard_url:
+        console.say(f"ray dashboard    {deployment.dashboard_url}")
+    console.say("Ctrl-C drains, a second one stops now")
+
+
+async def _attend(deployment: Deployment, drain_timeout_s: float | None) -> None:
+    """Print events until a signal; then drain, or stop at the second one."""
+    loop = asyncio.get_running_loop()
+    first, second = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (second if first.is_set() else first).set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    printer = asyncio.create_task(_print_events(deployment), name="print-events")
+    over = asyncio.create_task(deployment.wait_over(), name="wait-over")
+    try:
+        await _first_of(asyncio.create_task(first.wait(), name="first-signal"), over)
+        if not over.done():
+            console.say("draining: no new calls, running ones may end; Ctrl-C again stops now")
+            await deployment.begin_drain(drain_timeout_s)
+            await _first_of(asyncio.create_task(second.wait(), name="second-signal"), over)
+        if not over.done():
+            console.say("stopping now")
+            await deployment.stop()
+        if over.done() and (failure := over.result()):
+            raise failure
+    finally:
+        for task in (printer, over):
+            task.cancel()
+        await asyncio.wait([printer, over])
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+async def _first_of(waiter: "asyncio.Task[Any]", over: "asyncio.Task[Any]") -> None:
+    await asyncio.wait([waiter, over], return_when=asyncio.FIRST_COMPLETED)
+    if not waiter.done():
+        waiter.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await waiter
+
+
+async def _print_events(deployment: Deployment) -> None:
+    async for event in _events(deployment):
+        if text := line_of(event):
+            console.say(text)
+
+
+async def _events(deployment: Deployment) -> AsyncIterator[dict[str, Any]]:
+    cursor = 0
+    headers = {"Authorization": f"Bearer {deployment.api_token}"}
+    timeout = aiohttp.ClientTimeout(total=_EVENT_WAIT_S + 5.0)
+    async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+        while True:
+            try:
+                async with session.get(
+                    f"{deployment.api_url}/events",
+                    params={"after": str(cursor), "wait": str(_EVENT_WAIT_S)},
+                ) as response:
+                    page = await response.json()
+            except (aiohttp.ClientError, TimeoutError):
+                # The dispatcher restarts; its first event has number 1 again.
+                cursor = 0
+                await asyncio.sleep(1.0)
+                continue
+            cursor = page["cursor"]
+            for event in page["events"]:
+                yield event
