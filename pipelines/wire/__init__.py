@@ -1,1 +1,1 @@
-"""The gRPC contract of shared inference; generated code is touched only here."""
+"""The gRPC contract of shared inference. Only `codec.py` touches the generated code."""

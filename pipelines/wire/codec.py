@@ -1,0 +1,348 @@
+"""The inference contract between bytes and plain types; checks everything that comes in.
+
+Bytes that are no batch raise `ProtocolError`. A client's message that parses but says nonsense
+becomes `Malformed`, so that only its own stream has to end. What a newer peer may say and we do
+not know is passed over, as the contract asks.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from google.protobuf.message import DecodeError, Message
+
+from voxray.base.errors import ProtocolError
+from voxray.pipelines.audio import BYTES_PER_SAMPLE, check_rate
+from voxray.pipelines.engines.base import (
+    EngineInfo,
+    EngineKind,
+    ProbabilityOutput,
+    SpeechEdgeOutput,
+    TranscriptOutput,
+)
+from voxray.pipelines.wire import inference_pb2 as pb
+from voxray.pipelines.wire import messages as m
+
+SERVICE = pb.DESCRIPTOR.services_by_name["Inference"].full_name
+"""The service's name in gRPC paths."""
+CONNECT = "Connect"
+DESCRIBE = "Describe"
+
+
+def encode_client_batch(batch: m.ClientBatch) -> bytes:
+    """Return the bytes of a batch.
+
+    Raises:
+        ValueError: it holds a `Malformed`, or a number that its field can't hold.
+    """
+    raw = pb.ClientBatch(version=batch.version, host=batch.host)
+    for message in batch.messages:
+        match message:
+            case m.Audio(source=source, sequence=sequence, rate=rate, pcm=pcm):
+                audio = raw.messages.add().audio
+                audio.source, audio.sequence, audio.rate, audio.pcm = source, sequence, rate, pcm
+            case m.Open(stream=stream, engine=engine, source=source):
+                raw.messages.add().open.MergeFrom(
+                    pb.Open(
+                        stream=stream,
+                        engine=engine,
+                        source=source,
+                        options=json.dumps(dict(message.options)),
+                        traceparent=message.traceparent,
+                    )
+                )
+            case m.Text(stream=stream, text=text):
+                raw.messages.add(text=pb.Text(stream=stream, text=text))
+            case m.Flush(stream=stream):
+                raw.messages.add(flush=pb.Flush(stream=stream))
+            case m.EndInput(stream=stream):
+                raw.messages.add(end_input=pb.EndInput(stream=stream))
+            case m.Close(stream=stream):
+                raw.messages.add(close=pb.Close(stream=stream))
+            case m.CloseSource(source=source):
+                raw.messages.add(close_source=pb.CloseSource(source=source))
+            case m.Credit(stream=stream, bytes=count):
+                raw.messages.add(credit=pb.Credit(stream=stream, bytes=count))
+            case m.Malformed(error=error):
+                raise ValueError(f"a malformed message can't be sent: {error}")
+    return raw.SerializeToString()
+
+
+def decode_client_batch(data: bytes) -> m.ClientBatch:
+    """Read what a host sent.
+
+    Raises:
+        ProtocolError: the bytes are no batch, or a message names neither stream nor source.
+    """
+    raw = pb.ClientBatch()
+    _parse(raw, data)
+    messages: list[m.ClientMessage | m.Malformed] = []
+    for entry in raw.messages:
+        kind = _kind(entry)
+        if kind is None:
+            continue
+        body = getattr(entry, kind)
+        stream, source = getattr(body, "stream", 0), getattr(body, "source", 0)
+        if not stream and not source:
+            raise ProtocolError(f"got a message {kind} for no stream and no source")
+        try:
+            messages.append(_CLIENT_READERS[kind](body))
+        except ProtocolError as error:
+            messages.append(m.Malformed(stream, source, error))
+    _check_length("host", raw.host, m.MAX_NAME_BYTES)
+    return m.ClientBatch(tuple(messages), raw.version, raw.host)
+
+
+def encode_server_batch(batch: m.ServerBatch) -> bytes:
+    """Return the bytes of a batch.
+
+    Raises:
+        ValueError: a number does not fit its field.
+    """
+    raw = pb.ServerBatch(version=batch.version)
+    for message in batch.messages:
+        match message:
+            case m.Acknowledged(source=source, sequence=sequence, window=window):
+                raw.messages.add(
+                    acknowledged=pb.Acknowledged(source=source, sequence=sequence, window=window)
+                )
+            case m.Result():
+                _add_result(raw.messages.add(), message)
+            case m.Speech(stream=stream, first_sample=first, rate=rate, pcm=pcm):
+                raw.messages.add(
+                    speech=pb.Speech(stream=stream, first_sample=first, rate=rate, pcm=pcm)
+                )
+            case m.Opened(stream=stream, engine=engine):
+                raw.messages.add(opened=pb.Opened(stream=stream, engine=_engine(engine)))
+            case m.Flushed(stream=stream, count=count):
+                raw.messages.add(flushed=pb.Flushed(stream=stream, count=count))
+            case m.Finished(stream=stream):
+                raw.messages.add(finished=pb.Finished(stream=stream))
+            case m.Failed(stream=stream, code=code, message=text, retryable=retryable):
+                raw.messages.add(
+                    failed=pb.Failed(stream=stream, code=code, message=text, retryable=retryable)
+                )
+    return raw.SerializeToString()
+
+
+def decode_server_batch(data: bytes) -> m.ServerBatch:
+    """Read what a replica sent.
+
+    Raises:
+        ProtocolError: the bytes are no batch, or a message says nonsense.
+    """
+    raw = pb.ServerBatch()
+    _parse(raw, data)
+    kinds = ((entry, _kind(entry)) for entry in raw.messages)
+    messages = tuple(_SERVER_READERS[kind](getattr(entry, kind)) for entry, kind in kinds if kind)
+    return m.ServerBatch(messages, raw.version)
+
+
+def encode_describe_request() -> bytes:
+    """Return the bytes of a request for a replica's description."""
+    return pb.DescribeRequest().SerializeToString()
+
+
+def encode_description(description: m.Description) -> bytes:
+    """Return the bytes of a replica's description."""
+    return pb.DescribeResponse(
+        version=description.version,
+        replica=description.replica,
+        engines=[_engine(info) for info in description.engines],
+        streams=description.streams,
+        max_streams=description.max_streams,
+    ).SerializeToString()
+
+
+def decode_description(data: bytes) -> m.Description:
+    """Read what a replica says of itself; engines of a kind unknown here are left out.
+
+    Raises:
+        ProtocolError: the bytes are no description.
+    """
+    raw = pb.DescribeResponse()
+    _parse(raw, data)
+    known = {kind.value for kind in EngineKind}
+    return m.Description(
+        version=raw.version,
+        replica=raw.replica,
+        engines=tuple(_engine_info(engine) for engine in raw.engines if engine.kind in known),
+        streams=raw.streams,
+        max_streams=raw.max_streams,
+    )
+
+
+def _parse(message: Message, data: bytes) -> None:
+    try:
+        message.ParseFromString(data)
+    except DecodeError as error:
+        name = message.DESCRIPTOR.name
+        raise ProtocolError(f"got {len(data)} bytes that are no {name}") from error
+
+
+def _kind(entry: Message) -> str | None:
+    kind: str | None = entry.WhichOneof("message")
+    if kind is None and not entry.ByteSize():
+        raise ProtocolError("got an empty message: one of its fields must be set")
+    # Not empty and yet nothing we know: said by a newer peer, and none of our business.
+    return kind
+
+
+def _audio(body: pb.Audio) -> m.Audio:
+    if not body.source or not body.sequence:
+        raise ProtocolError(f"got audio {body.sequence} of source {body.source}: both start at 1")
+    _check_pcm(body.pcm)
+    check_rate(body.rate)
+    return m.Audio(body.source, body.sequence, body.rate, body.pcm)
+
+
+def _open(body: pb.Open) -> m.Open:
+    if not body.stream:
+        raise ProtocolError("got an open of stream 0: streams start at 1")
+    if not body.engine:
+        raise ProtocolError(f"got an open of stream {body.stream} without an engine")
+    _check_length("engine", body.engine, m.MAX_NAME_BYTES)
+    _check_length("traceparent", body.traceparent, m.MAX_NAME_BYTES)
+    _check_length("options", body.options, m.MAX_OPTIONS_BYTES)
+    options = _options(body.options)
+    return m.Open(body.stream, body.engine, body.source, options, body.traceparent)
+
+
+def _options(text: str) -> Mapping[str, Any]:
+    try:
+        options = json.loads(text) if text else {}
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError("got options that are no JSON") from error
+    if not isinstance(options, dict):
+        raise ProtocolError(f"got options that are no JSON object but {type(options).__name__}")
+    return options
+
+
+def _text(body: pb.Text) -> m.Text:
+    _check_length("text", body.text, m.MAX_TEXT_BYTES)
+    return m.Text(body.stream, body.text)
+
+
+def _probability(body: pb.Probability) -> m.Result:
+    _check_finite("probability", body.probability, body.inference_s)
+    output = ProbabilityOutput(body.end_sample, body.probability, body.inference_s)
+    return m.Result(body.stream, output)
+
+
+def _speech_edge(body: pb.SpeechEdge) -> m.Result:
+    _check_finite("speech edge", body.at_s)
+    return m.Result(body.stream, SpeechEdgeOutput(body.speaking, body.at_s))
+
+
+def _speech(body: pb.Speech) -> m.Speech:
+    _check_pcm(body.pcm)
+    check_rate(body.rate)
+    return m.Speech(body.stream, body.first_sample, body.rate, body.pcm)
+
+
+def _transcript(body: pb.Transcript) -> m.Result:
+    _check_finite("transcript", body.start_s, body.end_s, body.confidence)
+    output = TranscriptOutput(
+        text=body.text,
+        final=body.final,
+        start_s=body.start_s,
+        end_s=body.end_s,
+        confidence=body.confidence,
+        language=body.language,
+    )
+    return m.Result(body.stream, output)
+
+
+def _add_result(entry: pb.ServerMessage, message: m.Result) -> None:
+    output = message.output
+    match output:
+        case ProbabilityOutput():
+            probability = entry.probability
+            probability.stream = message.stream
+            probability.end_sample = output.end_sample
+            probability.probability = output.probability
+            probability.inference_s = output.inference_s
+        case SpeechEdgeOutput(speaking=speaking, at_s=at_s):
+            edge = pb.SpeechEdge(stream=message.stream, speaking=speaking, at_s=at_s)
+            entry.speech_edge.CopyFrom(edge)
+        case TranscriptOutput():
+            entry.transcript.CopyFrom(
+                pb.Transcript(
+                    stream=message.stream,
+                    final=output.final,
+                    text=output.text,
+                    start_s=output.start_s,
+                    end_s=output.end_s,
+                    confidence=output.confidence,
+                    language=output.language,
+                )
+            )
+
+
+def _engine(info: EngineInfo) -> pb.EngineDescription:
+    return pb.EngineDescription(
+        name=info.name,
+        kind=info.kind.value,
+        model=info.model,
+        provider=info.provider,
+        sample_rate=info.sample_rate,
+    )
+
+
+def _engine_info(raw: pb.EngineDescription) -> EngineInfo:
+    try:
+        kind = EngineKind(raw.kind)
+    except ValueError as error:
+        raise ProtocolError(f"got an engine of the unknown kind {raw.kind[:40]!r}") from error
+    check_rate(raw.sample_rate)
+    return EngineInfo(
+        name=raw.name,
+        kind=kind,
+        model=raw.model,
+        provider=raw.provider,
+        sample_rate=raw.sample_rate,
+    )
+
+
+def _check_pcm(pcm: bytes) -> None:
+    if len(pcm) % BYTES_PER_SAMPLE:
+        raise ProtocolError(f"got {len(pcm)} bytes of PCM: 16-bit samples take an even number")
+    if not 0 < len(pcm) <= m.MAX_PCM_BYTES:
+        raise ProtocolError(
+            f"got {len(pcm)} bytes of PCM: 1 to {m.MAX_PCM_BYTES} are taken at once"
+        )
+
+
+def _check_length(what: str, text: str, limit: int) -> None:
+    if len(text) > limit or len(text.encode()) > limit:
+        raise ProtocolError(f"got {what} of {len(text)} characters: {limit} bytes are the limit")
+
+
+def _check_finite(what: str, *values: float) -> None:
+    if not all(math.isfinite(value) for value in values):
+        raise ProtocolError(f"got a {what} with a number that is not finite")
+
+
+# One reader for each message that the contract knows; a test holds the tables to the contract.
+_CLIENT_READERS: dict[str, Callable[[Any], m.ClientMessage]] = {
+    "open": _open,
+    "audio": _audio,
+    "text": _text,
+    "flush": lambda body: m.Flush(body.stream),
+    "end_input": lambda body: m.EndInput(body.stream),
+    "close": lambda body: m.Close(body.stream),
+    "close_source": lambda body: m.CloseSource(body.source),
+    "credit": lambda body: m.Credit(body.stream, body.bytes),
+}
+_SERVER_READERS: dict[str, Callable[[Any], m.ServerMessage]] = {
+    "opened": lambda body: m.Opened(body.stream, _engine_info(body.engine)),
+    "acknowledged": lambda body: m.Acknowledged(body.source, body.sequence, body.window),
+    "probability": _probability,
+    "speech_edge": _speech_edge,
+    "transcript": _transcript,
+    "speech": _speech,
+    "flushed": lambda body: m.Flushed(body.stream, body.count),
+    "finished": lambda body: m.Finished(body.stream),
+    "failed": lambda body: m.Failed(body.stream, body.code, body.message, body.retryable),
+}
