@@ -5,76 +5,102 @@ over this. Everything here belongs to one event loop: calls are made on it and c
 it; only the engines' own work runs elsewhere (`executor.py`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from voxray.base.errors import EngineError, StreamEndedError
+from voxray.base.errors import CapacityError, EngineConfigError, ProtocolError
 from voxray.base.timing import Clock
-from voxray.observability.events import EventSink
-from voxray.pipelines.engines.base import EngineInfo, EngineInput, EngineOutput
+from voxray.observability.events import EventSink, StreamFailed
+from voxray.pipelines.audio import StreamResampler, pcm_to_samples
+from voxray.pipelines.batching import BatchLimits
+from voxray.pipelines.engines.base import (
+    AudioInput,
+    Engine,
+    EngineInfo,
+    EngineInput,
+    EngineKind,
+    TextInput,
+)
+from voxray.pipelines.engines.registry import check_names, create_engine, default_engine
+from voxray.pipelines.executor import EngineExecutor
+from voxray.pipelines.lanes import (
+    EndCallback,
+    Lane,
+    LaneCallbacks,
+    OutputCallback,
+    ProgressCallback,
+)
 
-OutputCallback: TypeAlias = Callable[[EngineOutput], None]
-EndCallback: TypeAlias = Callable[[StreamEndedError | EngineError], None]
-ProgressCallback: TypeAlias = Callable[[int], None]
+__all__ = ["EndCallback", "EngineHost", "EngineStream", "OutputCallback", "ProgressCallback"]
 
 
 class EngineStream:
-    """One engine listening or speaking for one call. Never blocks.
+    """One engine listening or speaking for one call. Never blocks. Made by `EngineHost.open`."""
 
-    `accepted` inputs were taken by `push`, `consumed` of them were worked through by the engine
-    and all their results were handed out; `pending` is the difference.
-    """
+    def __init__(self, executor: EngineExecutor, lane: Lane) -> None:
+        self._executor = executor
+        self._lane = lane
+        self._resampler: StreamResampler | None = None
 
     @property
     def info(self) -> EngineInfo:
         """The engine that serves the stream."""
-        raise NotImplementedError
+        return self._executor.engine.info
 
     @property
     def accepted(self) -> int:
         """Inputs accepted by `push` and `push_pcm` since the stream opened."""
-        raise NotImplementedError
+        return self._lane.accepted
 
     @property
     def consumed(self) -> int:
-        """Inputs that were worked through since the stream opened; never goes back."""
-        raise NotImplementedError
+        """Inputs that were worked through, their results handed out; never goes back."""
+        return self._lane.consumed
 
     @property
     def pending(self) -> int:
         """Inputs accepted and not yet worked through."""
-        raise NotImplementedError
+        return self._lane.accepted - self._lane.consumed
 
     def push(self, item: EngineInput) -> bool:
         """Queue one input; return False when the stream's bound is full and it was not taken.
 
-        `FlushInput` and `EndOfInput` are always taken. What follows `EndOfInput` is an error of
-        the caller.
+        Audio must be at the engine's rate. `FlushInput` and `EndOfInput` are always taken; a
+        flush with nothing to flush is left out of the counts.
 
         Raises:
+            ProtocolError: text for an engine that hears, or audio for one that speaks.
             StreamEndedError: the stream was closed, finished, or its input has ended.
             EngineError: the stream has failed.
         """
-        raise NotImplementedError
+        speaks = self.info.kind is EngineKind.TTS
+        if isinstance(item, AudioInput if speaks else TextInput):
+            wanted, got = ("text", "audio") if speaks else ("audio", "text")
+            raise ProtocolError(f"engine {self.info.name} takes {wanted} and was given {got}")
+        return self._executor.push(self._lane, item)
 
     def push_pcm(self, pcm: bytes, rate: int) -> bool:
         """Queue 16-bit little-endian mono PCM at `rate` Hz, resampled to the engine's rate.
 
-        Counts as one input. Returns False when the bound is full: nothing was taken then.
+        Counts as one input. Returns False when the bound is full: it is lost then.
 
         Raises:
-            ProtocolError: an odd number of bytes, or a rate outside 8 to 192 kHz.
+            ProtocolError: an odd number of bytes, a rate outside 8 to 192 kHz, or audio for an
+                engine that speaks.
             StreamEndedError: the stream was closed, finished, or its input has ended.
             EngineError: the stream has failed.
         """
-        raise NotImplementedError
+        if self._resampler is None or self._resampler.from_rate != rate:
+            self._resampler = StreamResampler(rate, self.info.sample_rate)
+        return self.push(AudioInput(self._resampler.push(pcm_to_samples(pcm))))
 
     def close(self) -> None:
         """Abandon the stream: what is queued is dropped and no callback comes any more.
 
         Idempotent.
         """
-        raise NotImplementedError
+        self._executor.close(self._lane)
 
 
 class EngineHost:
@@ -82,7 +108,7 @@ class EngineHost:
 
     def __init__(
         self,
-        engine_names: Sequence[str],
+        engines: Sequence[str | Engine],
         *,
         max_streams: int,
         latency_budget_ms: float,
@@ -90,36 +116,68 @@ class EngineHost:
         sink: EventSink,
         clock: Clock,
     ) -> None:
-        """Prepare; nothing is loaded before `start`."""
-        raise NotImplementedError
+        """Prepare; nothing is imported or loaded before `start`.
+
+        Args:
+            engines: names in the registry, or engines; the first of a kind is its default.
+            max_streams: streams that may be open at once, over all engines.
+            latency_budget_ms: longest time that an input is held back for company.
+            max_batch: streams in one batch at most; an engine may set itself a lower bound.
+            sink: takes the events.
+            clock: tells the time.
+        """
+        self._wanted = tuple(engines)
+        self._max_streams = max_streams
+        self._latency_budget_s = latency_budget_ms / 1000
+        self._max_batch = max_batch
+        self._sink = sink
+        self._clock = clock
+        self._executors: dict[str, EngineExecutor] = {}
+        self._closed = False
 
     @property
     def streams(self) -> int:
         """Streams that are open now, over all engines."""
-        raise NotImplementedError
+        return sum(executor.streams for executor in self._executors.values())
 
     @property
     def max_streams(self) -> int:
         """Streams that may be open at once."""
-        raise NotImplementedError
+        return self._max_streams
 
     @property
     def queue_s(self) -> float:
         """Smoothed seconds that work waited before its batch ran, of the slowest engine."""
-        raise NotImplementedError
+        return max((executor.queue_s for executor in self._executors.values()), default=0.0)
 
     def infos(self) -> tuple[EngineInfo, ...]:
-        """Return what is hosted, in the order it was asked for."""
-        raise NotImplementedError
+        """Return what is hosted, in the order it was asked for; nothing before `start`."""
+        return tuple(executor.engine.info for executor in self._executors.values())
 
     async def start(self) -> None:
-        """Load all engines, off the loop and side by side.
+        """Import and load all engines, off the loop and side by side.
 
         Raises:
             EngineConfigError: an engine is unknown, or its model can't be loaded; nothing of
                 the others is left running.
         """
-        raise NotImplementedError
+        names = [wanted for wanted in self._wanted if isinstance(wanted, str)]
+        check_names(names)
+        # Imports of heavy libraries block the loop for long; one thread, as they share a lock.
+        created = await asyncio.to_thread(lambda: {name: create_engine(name) for name in names})
+        for wanted in self._wanted:
+            engine = created[wanted] if isinstance(wanted, str) else wanted
+            self._executors[engine.info.name] = self._execute(engine)
+        starts = (executor.start() for executor in self._executors.values())
+        try:
+            results = await asyncio.gather(*starts, return_exceptions=True)
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
+        for error in results:
+            if error is not None:
+                await self.aclose()
+                raise error
 
     def open(
         self,
@@ -145,10 +203,52 @@ class EngineHost:
 
         Raises:
             EngineConfigError: no such engine, or it can't do what the options ask.
-            CapacityError: `max_streams` are open already.
+            CapacityError: `max_streams` are open already, or the host is closed.
         """
-        raise NotImplementedError
+        executor = self._find(engine)
+        name = executor.engine.info.name
+        if self._closed or self.streams >= self._max_streams:
+            self._sink.emit(StreamFailed(engine=name, code="limit"))
+            raise CapacityError(
+                f"no stream to engine {name}: "
+                + ("it is closed" if self._closed else f"all {self._max_streams} are in use")
+            )
+        try:
+            session = executor.engine.open(options)
+        except EngineConfigError:
+            self._sink.emit(StreamFailed(engine=name, code="config"))
+            raise
+        callbacks = LaneCallbacks(on_output=on_output, on_end=on_end, on_progress=on_progress)
+        return EngineStream(executor, executor.open(session, callbacks))
 
     async def aclose(self) -> None:
-        """End all streams and free the engines. Idempotent and safe before `start`."""
-        raise NotImplementedError
+        """End all streams and free the engines. Idempotent and safe before `start`.
+
+        Raises:
+            DeadlineError: an engine does not stop; the others are freed.
+        """
+        self._closed = True
+        closes = (executor.aclose() for executor in self._executors.values())
+        results = await asyncio.gather(*closes, return_exceptions=True)
+        for error in results:
+            if error is not None:
+                raise error
+
+    def _execute(self, engine: Engine) -> EngineExecutor:
+        info = engine.info
+        limits = BatchLimits(
+            max_batch=min(self._max_batch, info.max_batch),
+            latency_budget_s=self._latency_budget_s,
+            inputs_per_turn=info.inputs_per_turn,
+        )
+        return EngineExecutor(engine, limits=limits, sink=self._sink, clock=self._clock)
+
+    def _find(self, engine: str) -> EngineExecutor:
+        if engine in self._executors:
+            return self._executors[engine]
+        infos = self.infos()
+        info = default_engine(engine, infos)
+        if info is None:
+            here = ", ".join(f"{info.name} ({info.kind})" for info in infos) or "none"
+            raise EngineConfigError(f"no engine {engine!r} in this replica; it has: {here}")
+        return self._executors[info.name]

@@ -36,6 +36,8 @@ class EngineInfo:
         provider: provider name for metrics and spans.
         sample_rate: Hz; the rate its input is resampled to, or of its output for speech.
         max_batch: streams that one batch may hold.
+        inputs_per_turn: queued inputs of one stream that are handed over at once; small where
+            each is much work, so that streams take turns.
     """
 
     name: str
@@ -44,6 +46,7 @@ class EngineInfo:
     provider: str
     sample_rate: int
     max_batch: int = 64
+    inputs_per_turn: int = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +168,9 @@ class Engine(Protocol):
     def run_batch(self, items: Sequence[WorkItem]) -> Sequence[BaseException | None]:
         """Work through one batch; return for each item None or what went wrong with it.
 
-        An error of one item never disturbs the others. Raising fails the whole batch.
+        An error of one item never disturbs the others. An engine that raises instead must have
+        left every session as it was: the items are then tried again in smaller batches, and
+        results that they gave already are not handed out twice.
         """
         ...
 

@@ -1,0 +1,58 @@
+"""What the executor knows about one stream: its session, its counts, and who listens to it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from voxray.base.errors import EngineError, StreamEndedError
+from voxray.pipelines.engines.base import EngineOutput, EngineSession
+
+OutputCallback: TypeAlias = Callable[[EngineOutput], None]
+EndCallback: TypeAlias = Callable[[StreamEndedError | EngineError], None]
+ProgressCallback: TypeAlias = Callable[[int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaneCallbacks:
+    """Who hears what a lane has to say; all are called on the loop.
+
+    Attributes:
+        on_output: takes each result, in order.
+        on_end: takes the end, once and last.
+        on_progress: takes the number of inputs consumed, after their results.
+    """
+
+    on_output: OutputCallback
+    on_end: EndCallback
+    on_progress: ProgressCallback | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One stream inside the executor, which alone writes to it.
+
+    Attributes:
+        key: its name in the batcher.
+        session: its state inside the engine.
+        callbacks: who listens.
+        accepted: inputs that were queued since it opened.
+        consumed: inputs that were worked through.
+        flushed: nothing came since the last flush.
+        input_ended: the last input was queued.
+        in_flight: a batch with its work is at the engine.
+        end: why it ended, if it did.
+    """
+
+    key: int
+    session: EngineSession
+    callbacks: LaneCallbacks
+    accepted: int = 0
+    consumed: int = 0
+    flushed: bool = True
+    input_ended: bool = False
+    in_flight: bool = False
+    end: StreamEndedError | EngineError | None = field(default=None)
+
+    def ended(self) -> bool:
+        """Return whether nobody waits for results any more; safe from any thread."""
+        return self.end is not None
