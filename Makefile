@@ -1,0 +1,57 @@
+# make demo   talk to an agent on Ray, end to end    (DEMO_ARGS=--json, --keep, ...)
+# make test   lint, types and every test             (TEST_ARGS="-k channel", ...)
+# make bench  compare with the stock worker          (BENCH_ARGS=...)
+# make PYTHON=/path/to/python ...  sets up with that Python (3.11 to 3.13)
+
+SHELL := /bin/sh
+BIN := .venv/bin
+DEMO_ARGS ?=
+TEST_ARGS ?=
+BENCH_ARGS ?=
+PYTHON ?=
+
+# Without bytecode caches every process compiles every module anew: Ray starts twice as slow.
+unexport PYTHONDONTWRITEBYTECODE
+# A shell's own Python packages must not get in front of the locked ones.
+unexport PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+.PHONY: help setup livekit demo test lint types pytest bench lock clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+# Takes a fraction of a second once it was done: the stamp in .venv tells.
+setup:
+	@python=$$(PYTHON="$(PYTHON)" ./scripts/find_python.sh) && "$$python" scripts/setup_venv.py
+
+livekit: setup
+	@$(BIN)/python scripts/provision_livekit.py
+
+demo: setup
+	@$(BIN)/voxray demo $(DEMO_ARGS)
+
+test: lint types pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy voxray
+
+pytest: livekit
+	$(BIN)/pytest $(TEST_ARGS)
+
+bench: livekit
+	$(BIN)/python benchmarks/first_light.py $(BENCH_ARGS)
+
+# The newest versions that pyproject.toml allows, for every platform and Python, with hashes.
+lock: setup
+	$(BIN)/uv pip compile pyproject.toml --extra openai --group dev --universal \
+	  --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade --quiet \
+	  -o requirements.lock
+
+clean:
+	rm -rf .venv .voxray .mypy_cache .ruff_cache .pytest_cache .hypothesis dist demo.wav
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
