@@ -1,0 +1,152 @@
+"""Finds an app's dispatcher and asks its HTTP API."""
+
+import http.client
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlparse
+
+from voxray.base.errors import (
+    ConfigError,
+    ConnectionFailedError,
+    CredentialsError,
+    ProtocolError,
+    VoxrayError,
+)
+from voxray.cli.run_files import read_run_files
+
+_VARIABLE = "VOXRAY_API"
+_APP_VARIABLE = "VOXRAY_APP"
+_TIMEOUT_S = 10.0
+_LARGEST_ANSWER = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiAddress:
+    """Where a dispatcher's API is: `http://host:port`, and the token that it asks for."""
+
+    url: str
+    token: str = field(repr=False)
+
+
+class NotFoundError(ConfigError):
+    """The API has nothing of that name."""
+
+
+def find_api(
+    address: str | None, app: str | None, environment: Mapping[str, str] | None = None
+) -> ApiAddress:
+    """Return the API to ask: the given address, `VOXRAY_API`, or that of a running app.
+
+    An address may carry its token as a password, `http://voxray:<token>@host:port`.
+
+    Raises:
+        ConfigError: the address is none, no app runs here, or several do and none is named.
+    """
+    variables = os.environ if environment is None else environment
+    if address:
+        return _parse(address, "--api")
+    if named := variables.get(_VARIABLE):
+        return _parse(named, _VARIABLE)
+    runs = read_run_files(variables)
+    if wanted := app or variables.get(_APP_VARIABLE):
+        runs = tuple(run for run in runs if run.app == wanted)
+    if not runs:
+        which = f"app {wanted!r} does not run" if wanted else "no app runs"
+        raise ConfigError(
+            f"{which} on this machine; start one with `voxray start PROGRAM`, "
+            f"or give the address of its API (--api or {_VARIABLE})"
+        )
+    if len(runs) > 1:
+        names = ", ".join(run.app for run in runs)
+        raise ConfigError(f"several apps run on this machine ({names}): name one with --app")
+    return ApiAddress(url=runs[0].api.rstrip("/"), token=runs[0].token)
+
+
+def ask(api: ApiAddress, path: str, *, post: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the JSON object that the API answers.
+
+    Args:
+        api: whom to ask.
+        path: with its leading slash.
+        post: the body of a POST; None makes it a GET.
+
+    Raises:
+        ConnectionFailedError: nobody answers there.
+        CredentialsError: the token is missing or wrong.
+        NotFoundError: there is no such thing.
+        ProtocolError: the answer is not the API's.
+        VoxrayError: it refused; the message carries its reason.
+    """
+    request = urllib.request.Request(  # noqa: S310 - only http(s), see _parse
+        f"{api.url}{path}",
+        data=None if post is None else json.dumps(post).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    if api.token:
+        request.add_header("Authorization", f"Bearer {api.token}")
+    # Never through a proxy: the API is on this machine or in its cluster.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=_TIMEOUT_S) as response:
+            body = response.read(_LARGEST_ANSWER)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise _refusal(api, path, error.code, error.read(4096)) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise ConnectionFailedError(
+            f"no dispatcher answers at {api.url} ({_reason(error)}); "
+            "is its `voxray start` still running?"
+        ) from error
+    return _object(api, body)
+
+
+def _refusal(api: ApiAddress, path: str, status: int, body: bytes) -> VoxrayError:
+    if status in {401, 403}:
+        return CredentialsError(
+            f"the dispatcher at {api.url} refuses the token; give it in the address: "
+            "http://voxray:TOKEN@host:port"
+        )
+    try:
+        reason = str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        reason = f"status {status}"
+    kind = NotFoundError if status == 404 else VoxrayError
+    return kind(f"the dispatcher at {api.url} refuses {path}: {reason}")
+
+
+def _object(api: ApiAddress, body: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(body)
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise ProtocolError(f"what answers at {api.url} is no voxray dispatcher")
+    return content
+
+
+def _parse(address: str, source: str) -> ApiAddress:
+    mistake = ConfigError(f"{source}: must look like http://host:8081")
+    try:
+        parsed = urlparse(address)
+        host, port = parsed.hostname, parsed.port
+    except ValueError as error:
+        raise mistake from error
+    if parsed.scheme not in {"http", "https"} or not host:
+        raise mistake
+    host = f"[{host}]" if ":" in host else host
+    netloc = host if port is None else f"{host}:{port}"
+    return ApiAddress(
+        url=f"{parsed.scheme}://{netloc}{parsed.path.rstrip('/')}", token=parsed.password or ""
+    )
+
+
+def _reason(error: Exception) -> str:
+    inner = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(inner, OSError) and inner.strerror:
+        return inner.strerror.lower()
+    return str(inner) or type(inner).__name__

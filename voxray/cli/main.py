@@ -1,0 +1,102 @@
+"""The `voxray` command: finds the subcommands, and turns errors into one line and an exit code."""
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+
+import click
+
+from voxray.base.errors import VoxrayError
+
+_INTERRUPTED = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Command:
+    """Where a subcommand is, and what the overview says of it."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+# Named here, so that `voxray --help` loads none of them: Ray alone takes half a second.
+_COMMANDS: Mapping[str, _Command] = {
+    name: _Command(module=f"voxray.cli.{module}", attribute=attribute, summary=summary)
+    for name, module, attribute, summary in (
+        ("start", "run", "start", "Run a livekit-agents program in production mode."),
+        ("dev", "run", "dev", "Run a livekit-agents program with verbose logs."),
+        ("demo", "demo", "demo", "Talk to an example agent, everything on this machine."),
+        ("loadtest", "loadtest", "loadtest", "Let synthetic callers talk to the agents."),
+        ("status", "inspect", "status", "Show the hosts, calls and replicas of an app."),
+        ("story", "inspect", "story", "Show what happened to one job."),
+        ("drain", "inspect", "drain", "Take no new jobs; the app ends with its last call."),
+        ("doctor", "doctor", "doctor", "Check every part that voxray needs."),
+    )
+}
+
+
+class _Group(click.Group):
+    """A group that imports a subcommand when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return [name for name, command in _COMMANDS.items() if find_spec(command.module)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command = _COMMANDS[cmd_name]
+        loaded = getattr(importlib.import_module(command.module), command.attribute)
+        assert isinstance(loaded, click.Command)
+        return loaded
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, _COMMANDS[name].summary) for name in self.list_commands(ctx)]
+            )
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("voxray"), prog_name="voxray")
+def cli() -> None:
+    """LiveKit voice agents as actors on Ray."""
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; return its exit status.
+
+    0: done; 1: it failed; 2: the input is wrong; 130: interrupted.
+    """
+    try:
+        status = cli.main(
+            args=None if arguments is None else list(arguments),
+            prog_name="voxray",
+            standalone_mode=False,
+        )
+    except VoxrayError as error:
+        _complain(str(error))
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Who read our output (`| head`) has gone; Python would complain again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status if isinstance(status, int) else 0
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run())
+
+
+def _complain(message: str) -> None:
+    click.echo(f"voxray: error: {' '.join(message.split())}", err=True)
