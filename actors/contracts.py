@@ -85,6 +85,7 @@ class JobOrder(_Message):
 
     Attributes:
         generation: 1 for the first placement; grows by one with each further one.
+        room: the room's name, so that a dispatcher that finds the order knows it.
         job: serialised `livekit.Job`.
         url: LiveKit's address for the room.
         token: the agent's token; re-signed for later generations.
@@ -104,6 +105,7 @@ class JobOrder(_Message):
     accepted_at: float
     assigned_at: float
     traceparent: str = ""
+    room: str = ""
 
 
 class JobPhase(StrEnum):

@@ -1,0 +1,262 @@
+"""The single owner of the dispatcher's state: one input in, a list of commands out.
+
+Pure and synchronous: no I/O, no tasks, time from a clock. What belongs together decides together
+in a part of its own (offers, supervisor, terminations, membership, replicas, shutdown); the core
+hands each input to its part and then lets the change settle.
+"""
+
+import random
+from collections.abc import Callable
+
+from voxray.actors.contracts import ProgramInfo, TurnReport
+from voxray.base.ids import HostId, JobId, new_host_id
+from voxray.base.settings import HostSettings, InferenceSettings
+from voxray.base.timing import Clock
+from voxray.dispatcher import inputs as inp
+from voxray.dispatcher.capacity import LoadReport, report_load, total
+from voxray.dispatcher.commands import Command, UpdateWorker
+from voxray.dispatcher.hosts import HostTable
+from voxray.dispatcher.jobs import UNASSIGNED, Job, StoryEntry
+from voxray.dispatcher.membership import Membership
+from voxray.dispatcher.offers import OfferDesk
+from voxray.dispatcher.placement import HostCondition
+from voxray.dispatcher.placer import Placer
+from voxray.dispatcher.replicas import ReplicaSet
+from voxray.dispatcher.shutdown import Shutdown
+from voxray.dispatcher.state import CoreState, Stage
+from voxray.dispatcher.status import Snapshot, build_snapshot, count_totals
+from voxray.dispatcher.supervisor import Supervisor
+from voxray.dispatcher.terminations import TerminationDesk
+from voxray.observability import events as ev
+
+_STALL_SHARE = 0.75
+"""A pause between two inputs longer than this share of a lease was our own: half a lease after its
+last report a host is due for a tick at the latest."""
+
+
+class DispatcherCore:
+    """Decides everything that the dispatcher does.
+
+    The driver calls `handle` with every input, one at a time, and carries the commands out in
+    their order; it hands in a `Tick` when `next_deadline` has passed. `FleetFound` has to come
+    once, at the beginning: nothing is started before it is known what runs already.
+
+    Args:
+        hosts: settings of the session hosts.
+        inference: settings of the replica groups.
+        program: what the user's program is.
+        clock: where the time of each step comes from.
+        rng: for the jitter of pauses.
+        host_ids: makes ids for new hosts.
+    """
+
+    def __init__(
+        self,
+        hosts: HostSettings,
+        inference: InferenceSettings,
+        program: ProgramInfo,
+        clock: Clock,
+        *,
+        rng: random.Random | None = None,
+        host_ids: Callable[[], HostId] = new_host_id,
+    ) -> None:
+        state = CoreState(
+            settings=hosts,
+            program=program,
+            clock=clock,
+            now=clock.monotonic(),
+            wall=clock.wall(),
+            hosts=HostTable(hosts.lease_s),
+        )
+        rng = rng if rng is not None else random.Random()  # noqa: S311 - jitter, not a secret
+        placer = Placer(state)
+        self._state = state
+        self._host_ids = host_ids
+        self._supervisor = Supervisor(state, placer)
+        self._offers = OfferDesk(state, placer, self._supervisor)
+        self._terminations = TerminationDesk(state, self._supervisor, self._offers)
+        self._replicas = ReplicaSet(state, inference, rng)
+        self._membership = Membership(state, self._supervisor, self._offers, self._replicas, rng)
+        self._shutdown = Shutdown(
+            state, self._supervisor, self._offers, self._membership, self._replicas
+        )
+        self._told_worker: UpdateWorker | None = None
+        self._told_capacity: ev.CapacityChanged | None = None
+        self._was_registered = False
+
+    def handle(self, item: inp.Input) -> list[Command]:
+        """Take one input and return what is to be done, in order.
+
+        Raises:
+            InvalidTransitionError: a bug of ours; the state is as it was at the fault.
+        """
+        state = self._state
+        before = state.now
+        state.begin()
+        pause = state.now - before
+        if pause > state.settings.lease_s * _STALL_SHARE:
+            state.hosts.forgive(pause)
+        if state.stage is not Stage.OVER:
+            self._dispatch(item)
+            if state.dirty:
+                self._settle()
+        return state.take_commands()
+
+    def next_deadline(self) -> float | None:
+        """Return the monotonic time at which a `Tick` is due; None while nothing is timed."""
+        state = self._state
+        if state.stage is Stage.OVER:
+            return None
+        times = [
+            self._membership.next_deadline(),
+            self._replicas.next_deadline(),
+            self._shutdown.next_deadline(),
+        ]
+        for job in state.jobs:
+            times.append(job.deadline)
+            if job.check is not None:
+                times.append(job.check.due)
+            if job.job_id in state.waiting and job.avoid_until > state.now:
+                times.append(job.avoid_until)
+        return min((time for time in times if time is not None), default=None)
+
+    def story(self, job_id: JobId) -> tuple[StoryEntry, ...]:
+        """Return what happened to a job, oldest first; empty for one that is not known."""
+        return self._state.jobs.story(job_id)
+
+    def snapshot(self) -> Snapshot:
+        """Return the whole state as plain data."""
+        report = self._load()
+        totals = count_totals(self._state, full=report.full, load=report.load)
+        return build_snapshot(self._state, self._replicas, totals)
+
+    def _dispatch(self, item: inp.Input) -> None:  # noqa: C901, PLR0912 - one case per input
+        match item:
+            case inp.Tick():
+                self._expire()
+            case inp.Offered() | inp.RequestAnswered() | inp.RequestFailed() | inp.Assigned():
+                self._offers.handle(item)
+            case inp.JobReported():
+                self._supervisor.reported(item.host_id, item.status)
+            case inp.JobStartFailed():
+                self._supervisor.start_failed(item)
+            case inp.Terminated():
+                self._terminations.terminated(item)
+            case inp.RoomChecked():
+                self._terminations.room_checked(item)
+            case inp.TurnReported():
+                self._turn(item.report)
+            case inp.WorkerRegistered():
+                self._registered(item.worker_id)
+            case inp.WorkerDisconnected():
+                self._disconnected(item.reason)
+            case inp.Drain():
+                self._shutdown.drain(item.timeout_s)
+            case inp.ShutdownNow():
+                self._shutdown.now()
+            case inp.FleetFound():
+                self._state.fleet_known = True
+                self._membership.found(item.hosts)
+                self._replicas.found(item.replicas)
+            case _:
+                self._dispatch_fleet(item)
+
+    def _dispatch_fleet(self, item: inp.HostInput | inp.ReplicaInput) -> None:
+        match item:
+            case (
+                inp.ReplicaStarted()
+                | inp.ReplicaFailed()
+                | inp.ReplicaHeartbeatReceived()
+                | inp.ReplicaLost()
+                | inp.ReplicaRetired()
+            ):
+                self._replicas.handle(item)
+            case _:
+                self._membership.handle(item)
+
+    def _settle(self) -> None:
+        """Let a change have its consequences; jobs with a caller come before new ones."""
+        self._supervisor.place_waiting()
+        self._offers.serve_held()
+        self._membership.keep_pool(self._host_ids)
+        self._replicas.keep()
+        self._shutdown.advance()
+        self._tell_capacity()
+
+    def _expire(self) -> None:
+        state = self._state
+        self._membership.expire()
+        self._replicas.expire()
+        for job in state.jobs:
+            if job.check is not None and state.now >= job.check.due:
+                self._terminations.expire(job)
+            # A job that ended just now has no deadline any more.
+            if job.deadline is not None and state.now >= job.deadline:
+                self._expire_job(job)
+
+    def _expire_job(self, job: Job) -> None:
+        if job.state in UNASSIGNED:
+            self._offers.expire(job)
+        elif job.job_id in self._state.waiting:
+            self._supervisor.expire(job)
+
+    def _registered(self, worker_id: str) -> None:
+        state = self._state
+        state.registered = True
+        state.worker_id = worker_id
+        # A new connection knows nothing of our load yet.
+        self._told_worker = None
+        state.emit(ev.WorkerRegistered(worker_id=worker_id, reconnect=self._was_registered))
+        self._was_registered = True
+
+    def _disconnected(self, reason: str) -> None:
+        self._state.registered = False
+        self._offers.disconnected()
+        self._state.emit(ev.WorkerDisconnected(reason=reason))
+
+    def _turn(self, report: TurnReport) -> None:
+        state = self._state
+        state.dirty = False
+        job = state.jobs.get(report.job_id)
+        state.emit(
+            ev.TurnDone(
+                job_id=report.job_id,
+                room=report.room,
+                agent=report.agent,
+                number=report.number,
+                stages=report.stages,
+                tools=report.tools,
+                interrupted=report.interrupted,
+                models=report.models,
+                at=report.at,
+                traceparent=job.traceparent if job is not None else "",
+            )
+        )
+
+    def _load(self) -> LoadReport:
+        state = self._state
+        ready = [each for each in state.hosts if state.condition(each) is HostCondition.READY]
+        slots = total(state.slots.slots(host.host_id) for host in ready)
+        own = sum(state.own_share(host) for host in ready) / len(ready) if ready else 0.0
+        return report_load(slots, own, accepting=state.accepting)
+
+    def _tell_capacity(self) -> None:
+        state = self._state
+        report = self._load()
+        totals = count_totals(state, full=report.full, load=report.load)
+        capacity = ev.CapacityChanged(
+            slots=totals.slots,
+            used=totals.used,
+            reserved=totals.reserved,
+            hosts=totals.ready_hosts,
+            idle_hosts=totals.idle_hosts,
+            load=report.load,
+        )
+        if capacity != self._told_capacity:
+            self._told_capacity = capacity
+            state.emit(capacity)
+        count = sum(1 for job in state.jobs if job.assignment is not None)
+        worker = UpdateWorker(full=report.full, load=report.load, job_count=count)
+        if state.registered and worker != self._told_worker:
+            self._told_worker = worker
+            state.send(worker)

@@ -1,0 +1,135 @@
+"""The four things that are done to a job wherever it is: seat, launch, unseat, end."""
+
+from voxray.actors.contracts import JobOrder, PlacementCause
+from voxray.base.errors import InvalidTransitionError
+from voxray.base.ids import HostId
+from voxray.dispatcher.commands import StartJob, UpdateJob
+from voxray.dispatcher.jobs import Job, JobOutcome
+from voxray.dispatcher.placement import NoFit, choose
+from voxray.dispatcher.state import CoreState
+from voxray.observability import events as ev
+
+
+class Placer:
+    """Gives slots to jobs and takes them back."""
+
+    def __init__(self, state: CoreState) -> None:
+        self._state = state
+
+    def seat(self, job: Job, *, urgent: bool = False) -> NoFit | None:
+        """Reserve a slot for a job; return why that is not possible now."""
+        state = self._state
+        chosen = choose(
+            (state.view(host) for host in state.hosts),
+            state.settings.placement,
+            exclude=job.avoid if state.now < job.avoid_until else None,
+            avoid=job.avoid,
+            urgent=urgent,
+        )
+        if isinstance(chosen, NoFit):
+            return chosen
+        state.jobs.seat(job, state.slots.reserve(chosen))
+        host = state.hosts.get(chosen)
+        if host is not None:
+            host.empty_since = None
+        return None
+
+    def unseat(self, job: Job) -> None:
+        """Give a job's slot back, if it holds one."""
+        state = self._state
+        if job.permit is None:
+            return
+        host_id = job.permit.host_id
+        state.slots.release(job.permit)
+        state.jobs.seat(job, None)
+        job.phase = None
+        host = state.hosts.get(host_id)
+        if host is not None and not state.slots.slots(host_id).taken:
+            host.empty_since = state.now
+
+    def launch(self, job: Job) -> None:
+        """Start the next generation of an assigned job on the host where it has a slot.
+
+        A job that was never in its room is begun, not resumed, whatever its generation: nobody
+        has heard its greeting yet.
+        """
+        state = self._state
+        if job.permit is None or job.assignment is None or job.accept is None:
+            raise InvalidTransitionError(job.job_id, "can't start without a slot and an assignment")
+        state.slots.use(job.permit)
+        job.generation += 1
+        job.phase = None
+        job.deadline = None
+        job.cause = cause = PlacementCause.RESUME if job.connected else PlacementCause.NEW
+        order = JobOrder(
+            job_id=job.job_id,
+            generation=job.generation,
+            cause=cause,
+            room=job.room,
+            job=job.payload,
+            url=job.assignment.url,
+            token=job.assignment.token,
+            accept=job.accept,
+            worker_id=state.worker_id,
+            received_at=job.received_at,
+            accepted_at=job.accepted_at,
+            assigned_at=job.assignment.at,
+            traceparent=job.traceparent,
+        )
+        state.jobs.note(job, f"placed ({cause})", state.wall)
+        host_id = job.permit.host_id
+        state.send(StartJob(host_id=host_id, order=order, resign_token=job.generation > 1))
+        state.emit(
+            ev.JobPlaced(
+                job_id=job.job_id, host_id=host_id, generation=job.generation, cause=cause.value
+            )
+        )
+
+    def end(self, job: Job, outcome: JobOutcome, reason: str) -> None:
+        """End a job: its slot is free, LiveKit is told, its story is kept."""
+        state = self._state
+        host_id = job.host_id
+        self.unseat(job)
+        state.waiting.pop(job.job_id, None)
+        state.held.pop(job.job_id, None)
+        state.jobs.end(job, outcome, cause=reason, at=state.wall)
+        if job.assignment is not None:
+            success = outcome is JobOutcome.SUCCESS
+            state.send(
+                UpdateJob(
+                    job_id=job.job_id,
+                    status="success" if success else "failed",
+                    error="" if success else reason,
+                )
+            )
+        state.emit(
+            ev.JobEnded(
+                job_id=job.job_id,
+                outcome=outcome.value,
+                reason=reason,
+                seconds=state.now - job.offered_at,
+            )
+        )
+        # It ended before the new generation was heard.
+        result = "ended" if outcome is JobOutcome.SUCCESS else "failed"
+        self.finish_failover(job, result, host_id)
+
+    def finish_failover(self, job: Job, outcome: str, to_host: HostId | None) -> None:
+        """Report what became of a job whose host was lost, if it was."""
+        state = self._state
+        if job.loss is None:
+            return
+        state.emit(
+            ev.FailoverDone(
+                job_id=job.job_id,
+                kind=job.loss.kind,
+                outcome=outcome,
+                from_host=job.loss.from_host,
+                to_host=to_host,
+                generation=job.generation,
+                detection_s=max(0.0, job.loss.detected_at - job.loss.last_sign),
+                gap_s=max(0.0, state.now - job.loss.last_sign),
+                traceparent=job.traceparent,
+            )
+        )
+        job.loss = None

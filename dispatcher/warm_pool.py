@@ -1,0 +1,124 @@
+"""How many hosts to start or retire, and how long to wait after one that failed."""
+
+import math
+import random
+from dataclasses import dataclass
+
+from voxray.base.ids import HostId
+from voxray.base.settings import HostSettings
+from voxray.base.timing import Backoff
+
+LINGER_S = 60.0
+"""How long a host beyond the pool stays empty before it is retired: a burst often comes back."""
+YOUNG_S = 10.0
+"""A host lost sooner than this after it was ready counts as a failed start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadyHost:
+    """A host that takes jobs. `empty_since` is monotonic seconds, None while it has a job."""
+
+    host_id: HostId
+    free: int
+    empty_since: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """The hosts now.
+
+    Attributes:
+        ready: hosts that take jobs.
+        starting: hosts on their way.
+        others: hosts that exist and take no job (draining, silent, busy).
+        waiting: jobs that have no slot.
+    """
+
+    ready: tuple[ReadyHost, ...]
+    starting: int
+    others: int
+    waiting: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolPlan:
+    """What to do. `look_again_at` is monotonic: when time alone would change the plan."""
+
+    start: int
+    retire: tuple[HostId, ...]
+    look_again_at: float | None
+
+
+def plan(pool: Pool, settings: HostSettings, now: float, *, growing: bool = True) -> PoolPlan:
+    """Plan the pool.
+
+    Starts what is missing to `min_hosts`, to `idle_hosts` empty ones, and to a slot for every
+    waiting job, whichever is most, within `max_hosts`. Retires empty hosts beyond `idle_hosts`
+    and `min_hosts` that were empty for `LINGER_S`, longest first.
+
+    Args:
+        growing: False while draining: then only waiting jobs start a host, and none is retired.
+    """
+    empty = sorted(
+        (host.empty_since, host.host_id) for host in pool.ready if host.empty_since is not None
+    )
+    free = sum(host.free for host in pool.ready)
+    unserved = max(0, pool.waiting - free)
+    missing = math.ceil(unserved / settings.sessions_per_host) - pool.starting
+    if growing:
+        missing = max(
+            missing,
+            settings.min_hosts - len(pool.ready) - pool.starting,
+            settings.idle_hosts - len(empty) - pool.starting,
+        )
+    room = settings.max_hosts - len(pool.ready) - pool.starting - pool.others
+    start = max(0, min(missing, room))
+    if not growing or start or pool.waiting:
+        return PoolPlan(start=start, retire=(), look_again_at=None)
+    surplus = min(len(empty) - settings.idle_hosts, len(pool.ready) - settings.min_hosts)
+    candidates = empty[: max(0, surplus)]
+    retire = tuple(host_id for since, host_id in candidates if now >= since + LINGER_S)
+    later = [since + LINGER_S for since, _ in candidates if now < since + LINGER_S]
+    return PoolPlan(start=0, retire=retire, look_again_at=min(later, default=None))
+
+
+class StartGate:
+    """Holds back starts after a failure: one at a time, after a growing pause."""
+
+    def __init__(self, backoff: Backoff, rng: random.Random) -> None:
+        self._backoff = backoff
+        self._rng = rng
+        self._failures = 0
+        self._failed_at = 0.0
+        self._not_before = 0.0
+
+    @property
+    def failures(self) -> int:
+        """Failures in a row."""
+        return self._failures
+
+    def failed(self, now: float) -> None:
+        """Count a failed start."""
+        self._failures += 1
+        self._failed_at = now
+        self._not_before = now + self._backoff.delay_s(self._failures, self._rng)
+
+    def lost(self, ready_at: float, now: float) -> None:
+        """Count what was lost soon after it was ready as a failed start."""
+        if now < ready_at + YOUNG_S:
+            self.failed(now)
+
+    def stands(self, ready_at: float, now: float) -> None:
+        """Forget failures if what is ready since `ready_at` came after them and has stayed."""
+        if ready_at >= self._failed_at and now >= ready_at + YOUNG_S:
+            self._failures = 0
+
+    def allowance(self, now: float, starting: int) -> int | None:
+        """Return how many starts may begin now; None for any number."""
+        if not self._failures:
+            return None
+        return max(0, 1 - starting) if now >= self._not_before else 0
+
+    def opens_at(self, now: float) -> float | None:
+        """Return when the pause is over, or None when there is none."""
+        return self._not_before if self._failures and now < self._not_before else None
