@@ -5,6 +5,7 @@ Tested with the versions in `TESTED_VERSIONS`; `pyproject.toml` holds the upper 
 Everything here is typed, so that no private name is seen elsewhere.
 """
 
+import asyncio
 import functools
 import inspect
 import math
@@ -200,6 +201,7 @@ class JobDriver:
     def __init__(
         self,
         hooks: ProgramHooks,
+        job: RunningJobInfo,
         *,
         entrypoint: Entrypoint,
         userdata: Mapping[str, Any],
@@ -209,11 +211,16 @@ class JobDriver:
 
         Args:
             hooks: the program.
+            job: the job and how it came here.
             entrypoint: what is run in place of `hooks.entrypoint`, to watch it.
             userdata: what `setup_fnc` left; the job gets a shallow copy.
             executor: runs inference runners; None when no plugin registered one.
         """
         self._messages: aio.Chan[Any] = aio.Chan()
+        start = StartJobRequest()
+        start.running_job = job
+        # Now, so that a shutdown never comes before it.
+        self._messages.send_nowait(start)
         self._client = _Client(self._messages, executor)
         self._http_proxy = hooks.http_proxy
         self._process = _JobProc(
@@ -226,16 +233,15 @@ class JobDriver:
             simulation_end_fnc=hooks.simulation_end_fnc,
         )
 
-    @property
-    def callbacks_running(self) -> bool:
-        """Whether the session is over and only disconnecting and shutdown callbacks are left."""
-        return self._client.shutting_down
+    async def wait_callbacks(self) -> None:
+        """Return once only leaving the room and the shutdown callbacks are left, or nothing is."""
+        await self._client.shutting_down.wait()
 
     def shutdown(self, reason: str) -> None:
         """End the job as a stock worker does: session, callbacks, room. Idempotent."""
         self._messages.send_nowait(ShutdownRequest(reason=reason))
 
-    async def run(self, job: RunningJobInfo) -> JobEnd:
+    async def run(self) -> JobEnd:
         """Run the job to its end.
 
         Raises:
@@ -244,10 +250,10 @@ class JobDriver:
         self._process.initialize(
             InitializeRequest(http_proxy=self._http_proxy), cast("_ProcClient", self._client)
         )
-        start = StartJobRequest()
-        start.running_job = job
-        self._messages.send_nowait(start)
-        await self._process.entrypoint(self._messages)
+        try:
+            await self._process.entrypoint(self._messages)
+        finally:
+            self._client.shutting_down.set()
         # The stock process dies here; a failure of its life cycle is only in the task.
         task = self._process._job_task
         if task is not None and task.done() and not task.cancelled():
@@ -262,13 +268,13 @@ class _Client:
     def __init__(self, messages: aio.Chan[Any], executor: InferenceExecutor | None) -> None:
         self._messages = messages
         self._executor = executor
-        self.shutting_down = False
+        self.shutting_down = asyncio.Event()
         self.reason = ""
 
     async def send(self, message: object) -> None:
         """Take one message of the job."""
         if isinstance(message, ShuttingDown):
-            self.shutting_down = True
+            self.shutting_down.set()
         elif isinstance(message, Exiting):
             self.reason = message.reason
         elif isinstance(message, InferenceRequest):

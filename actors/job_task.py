@@ -1,0 +1,289 @@
+"""One generation of one job: its own context, its phases, its end, and nothing left behind."""
+
+import asyncio
+import itertools
+import logging
+import weakref
+from collections.abc import Mapping
+from contextvars import Context
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from livekit import rtc
+from livekit.agents import AgentSession, JobContext
+from livekit.agents.job import JobAcceptArguments, RunningJobInfo
+from livekit.protocol import agent
+from opentelemetry import context as otel_context
+
+from voxray.actors.contracts import JobOrder, JobPhase, JobStatus
+from voxray.actors.livekit_compat import JobDriver, JobEnd
+from voxray.actors.program import InferenceExecutor, LoadedProgram
+from voxray.actors.session_watch import observe_sessions
+from voxray.actors.task_scope import TaskScope
+from voxray.base.timing import Clock, SystemClock
+from voxray.observability.events import EventSink, NullSink, TurnDone
+from voxray.observability.tracing import context_from
+from voxray.observability.turns import TurnCollector
+
+logger = logging.getLogger(__name__)
+
+# What livekit-agents grants a shutdown before its callbacks: 15 s for the entrypoint to return
+# and 60 s for the session to close (`job_proc_lazy_main`), then the program's own timeout.
+_ENTRYPOINT_GRACE_S = 15.0
+_SESSION_CLOSE_S = 60.0
+# A connected agent that published nothing for so long is a listener, and runs.
+_SILENT_AGENT_S = 5.0
+# Longest clean-up after the life cycle, and after a cancellation: nothing of it is the program's
+# promised time any more.
+_CLEANUP_S = 5.0
+_REASON_LIMIT = 300
+_PHASE_ORDER = tuple(JobPhase)
+
+
+class JobListener(Protocol):
+    """Told what happens to a job, on its loop. Never blocks, never raises."""
+
+    def job_changed(self, job: "JobTask") -> None:
+        """Take a new `job.status`."""
+        ...
+
+    def turn_done(self, turn: TurnDone) -> None:
+        """Take a finished turn."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostResources:
+    """What all jobs of a host share.
+
+    Attributes:
+        program: what is run.
+        userdata: what its `setup_fnc` left; each job gets a shallow copy.
+        executor: runs inference runners; None when no plugin registered one.
+        clock: where times of reports come from.
+        sink: takes the events of this process.
+    """
+
+    program: LoadedProgram
+    userdata: Mapping[str, Any] = field(default_factory=dict)
+    executor: InferenceExecutor | None = None
+    clock: Clock = field(default_factory=SystemClock)
+    sink: EventSink = field(default_factory=NullSink)
+
+
+class JobTask:
+    """Runs one order on the running loop, from the entrypoint to the last shutdown callback.
+
+    Phases: CONNECTED when the room is; RUNNING when the agent's audio track is published, or when
+    the agent is connected and its entrypoint has returned without one, or 5 s after it connected.
+    A job is a success however it ends, except when its entrypoint raised and ended it, or when it
+    did not end in time after it was told to.
+    """
+
+    def __init__(self, order: JobOrder, shared: HostResources, listener: JobListener) -> None:
+        self.order = order
+        self._clock = shared.clock
+        self.status = JobStatus(
+            job_id=order.job_id,
+            generation=order.generation,
+            phase=JobPhase.STARTING,
+            changed_at=self._clock.wall(),
+        )
+        self.info = _running_job(order, launched_at=self._clock.wall())
+        self._program = shared.program
+        self._listener: JobListener | None = listener
+        self._scope = TaskScope()
+        self._driver = JobDriver(
+            shared.program.hooks,
+            self.info,
+            entrypoint=self._entrypoint,
+            userdata=shared.userdata,
+            executor=shared.executor,
+        )
+        self._turn_numbers = itertools.count(1)
+        self._sessions: weakref.WeakSet[AgentSession[Any]] = weakref.WeakSet()
+        self._job: JobContext | None = None
+        self._error: Exception | None = None
+        self._life: asyncio.Task[JobEnd] | None = None
+        self._over = asyncio.Event()
+        self._silent_timer: asyncio.TimerHandle | None = None
+        self._entrypoint_returned = False
+        self._stopping = False
+        self._overdue = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the life cycle is over and cleaned up."""
+        return self.status.phase is JobPhase.ENDED
+
+    def forget(self) -> None:
+        """Say nothing more to the listener: a newer generation speaks for this job."""
+        self._listener = None
+
+    async def run(self, context: Context) -> None:
+        """Run the job in `context`, which becomes its own; a cancellation aborts the job.
+
+        An abort cuts the life cycle short: the agent leaves its room, no shutdown callback runs.
+        """
+        self._scope.enter(context)
+        life = asyncio.create_task(self._live(), name=f"job:{self.order.job_id}", context=context)
+        self._life = life
+        try:
+            # Not awaited itself: a cancellation of this task must leave the clean-up to us.
+            await asyncio.wait({life})
+        finally:
+            self._over.set()
+            await self._clean_up(life)
+            self._end(life)
+
+    async def stop(self, reason: str) -> None:
+        """End the job as a stock worker does, and cut it short when it takes too long.
+
+        Its shutdown has the bounds of a stock worker: until its callbacks run those of
+        livekit-agents itself, from then on the program's `shutdown_process_timeout`. Idempotent.
+        """
+        if not self._stopping:
+            self._stopping = True
+            self._driver.shutdown(reason)
+        info = self._program.info
+        try:
+            async with asyncio.timeout(
+                _ENTRYPOINT_GRACE_S + _SESSION_CLOSE_S + info.session_end_timeout_s
+            ):
+                await self._driver.wait_callbacks()
+            async with asyncio.timeout(info.shutdown_timeout_s):
+                await self._over.wait()
+        except TimeoutError:
+            if self._life is not None and not self._life.done():
+                logger.warning("job did not shut down in time", extra={"job_id": self.info.job.id})
+                self._overdue = True
+                self._life.cancel()
+
+    async def _live(self) -> JobEnd:
+        if (parent := context_from(self.order.traceparent)) is not None:
+            # Never detached: the context ends with the job.
+            otel_context.attach(parent)
+        observe_sessions(self._on_session)
+        return await self._driver.run()
+
+    async def _entrypoint(self, job: JobContext) -> None:
+        self._job = job
+        job.room.on("connection_state_changed", self._on_connection_state)
+        job.room.on("local_track_published", self._on_track_published)
+        try:
+            await self._program.hooks.entrypoint(job)
+        except Exception as error:
+            self._error = error
+            raise
+        self._entrypoint_returned = True
+        if self.status.phase is JobPhase.CONNECTED:
+            self._advance(JobPhase.RUNNING)
+
+    def _on_connection_state(self, state: int) -> None:
+        if state != rtc.ConnectionState.CONN_CONNECTED:
+            return
+        self._advance(JobPhase.CONNECTED)
+        if self._entrypoint_returned:
+            self._advance(JobPhase.RUNNING)
+        elif self._silent_timer is None:
+            self._silent_timer = asyncio.get_running_loop().call_later(
+                _SILENT_AGENT_S, self._advance, JobPhase.RUNNING
+            )
+
+    def _on_track_published(self, publication: rtc.LocalTrackPublication) -> None:
+        if publication.kind == rtc.TrackKind.KIND_AUDIO:
+            self._advance(JobPhase.RUNNING)
+
+    def _on_session(self, job: JobContext, session: AgentSession[Any]) -> None:
+        if session in self._sessions:  # `start` of a session that runs does nothing.
+            return
+        self._sessions.add(session)
+        turns = TurnCollector(
+            self.order.job_id,
+            job.job.room.name,
+            self._program.info.agent_name,
+            numbers=self._turn_numbers,
+        )
+        session.on("conversation_item_added", lambda ev: self._turn(turns.item_added(ev.item)))
+        session.on("function_tools_executed", lambda ev: turns.tools_executed(ev.function_calls))
+        session.on(
+            "agent_state_changed", lambda ev: self._turn(turns.agent_state_changed(ev.new_state))
+        )
+        session.on("close", lambda _: self._turn(turns.close()))
+
+    def _turn(self, turn: TurnDone | None) -> None:
+        if turn is not None and self._listener is not None:
+            self._listener.turn_done(turn)
+
+    def _advance(self, phase: JobPhase, **fields: str) -> None:
+        if _PHASE_ORDER.index(phase) <= _PHASE_ORDER.index(self.status.phase):
+            return
+        self.status = self.status.model_copy(
+            update={"phase": phase, "changed_at": self._clock.wall(), **fields}
+        )
+        if self._listener is not None:
+            self._listener.job_changed(self)
+
+    async def _clean_up(self, life: asyncio.Task[JobEnd]) -> None:
+        """Take back what the job holds, the room first: a silent agent must not stay in it."""
+        if self._silent_timer is not None:
+            self._silent_timer.cancel()
+        if not life.done():
+            life.cancel()
+            await asyncio.wait({life}, timeout=_CLEANUP_S)
+        if self._job is not None and self._job.room.isconnected():
+            try:
+                async with asyncio.timeout(_CLEANUP_S):
+                    await self._job.room.disconnect()
+            except Exception:
+                logger.exception("job did not leave its room", extra={"job_id": self.order.job_id})
+        left = await self._scope.cancel_all(deadline_s=_CLEANUP_S)
+        if left:
+            logger.warning(
+                "tasks of an ended job ignore their cancellation",
+                extra={"job_id": self.order.job_id, "tasks": left},
+            )
+        self._job = None
+
+    def _end(self, life: asyncio.Task[JobEnd]) -> None:
+        error: BaseException | None = self._error
+        if self._overdue:
+            self._fail("it did not shut down in time and was cancelled")
+        elif not life.done() or life.cancelled():
+            self._fail("it was aborted")
+        elif (failure := life.exception()) is not None:
+            self._fail(_describe(failure))
+        elif life.result().crashed and error is not None:
+            self._fail(_describe(error))
+        else:
+            self._advance(JobPhase.ENDED, outcome="success", reason=life.result().reason)
+        # The traceback holds the program's frames, and with them everything of the call.
+        self._error = None
+
+    def _fail(self, reason: str) -> None:
+        self._advance(JobPhase.ENDED, outcome="failed", reason=reason)
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:_REASON_LIMIT]
+
+
+def _running_job(order: JobOrder, *, launched_at: float) -> RunningJobInfo:
+    accept = order.accept
+    return RunningJobInfo(
+        accept_arguments=JobAcceptArguments(
+            name=accept.name,
+            identity=accept.identity,
+            metadata=accept.metadata,
+            attributes=dict(accept.attributes),
+        ),
+        job=agent.Job.FromString(order.job),
+        url=order.url,
+        token=order.token,
+        worker_id=order.worker_id,
+        fake_job=False,
+        received_at=order.received_at,
+        accepted_at=order.accepted_at,
+        assigned_at=order.assigned_at,
+        launched_at=launched_at,
+    )

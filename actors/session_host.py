@@ -1,0 +1,256 @@
+"""Many unmodified jobs on one event loop: admits, runs, stops and drains them."""
+
+import asyncio
+import contextvars
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from livekit.agents.job import RunningJobInfo
+from livekit.protocol import agent
+
+from voxray.actors.contracts import (
+    Endpoint,
+    HostHeartbeat,
+    HostSnapshot,
+    JobChanged,
+    JobOrder,
+    JobStatus,
+    Report,
+    RequestAnswer,
+    TurnReport,
+)
+from voxray.actors.job_request import ask_program
+from voxray.actors.job_task import HostResources, JobTask
+from voxray.actors.livekit_compat import show_active_jobs
+from voxray.actors.task_scope import install_task_factory
+from voxray.base.errors import CapacityError
+from voxray.base.ids import HostId, JobId
+from voxray.base.lifecycle import TaskOwner
+from voxray.observability.events import LoopLag, TurnDone
+from voxray.observability.loop_lag import LoopLagProbe
+
+logger = logging.getLogger(__name__)
+
+_LAG_INTERVAL_S = 0.1
+# How often the program's own load is asked for: a stock worker's UPDATE_LOAD_INTERVAL.
+_LOAD_INTERVAL_S = 0.5
+# Ends that a dispatcher may have missed while its watch was broken.
+_ENDED_KEPT = 64
+# Clean-up of jobs that are cut short; each has bounds of its own that add up to less.
+_ABORT_DEADLINE_S = 30.0
+
+
+class SessionHost:
+    """The jobs of one process, on the loop that `start` was awaited on.
+
+    Each job runs in a copy of the context that the host was constructed in: on the main thread,
+    after the program was loaded, so that a job sees the context variables that the program's
+    module set, as in a stock job process. `snapshot` and `heartbeat` may be called from any
+    thread; everything else belongs to the loop.
+    """
+
+    def __init__(
+        self,
+        host_id: HostId,
+        shared: HostResources,
+        *,
+        capacity: int,
+        endpoint: Endpoint,
+        report: Callable[[Report], None],
+    ) -> None:
+        """Prepare a host.
+
+        Args:
+            host_id: the host's id.
+            shared: the program and what its jobs share.
+            capacity: jobs at most.
+            endpoint: where the host is reached, for its snapshot.
+            report: takes JobChanged and TurnReport; must not block.
+        """
+        self._host_id = host_id
+        self._shared = shared
+        self._capacity = capacity
+        self._endpoint = endpoint
+        self._report = report
+        self._context = contextvars.copy_context()
+        self._lock = threading.Lock()  # For the three below, which other threads read.
+        self._jobs: dict[JobId, JobTask] = {}
+        self._ended: deque[JobStatus] = deque(maxlen=_ENDED_KEPT)
+        self._last_tick_s = time.monotonic()
+        self._runs: dict[JobTask, asyncio.Task[None]] = {}
+        self._tasks = TaskOwner("session-host")
+        self._probe = LoopLagProbe(self._on_tick, interval_s=_LAG_INTERVAL_S)
+        self._restore_factory: Callable[[], None] | None = None
+        self._load: float | None = None
+        self._draining = False
+        self._closed = False
+
+    async def start(self) -> None:
+        """Take jobs from now on."""
+        program = self._shared.program
+        self._restore_factory = install_task_factory(asyncio.get_running_loop())
+        self._probe.start()
+        show_active_jobs(program.server, self._running_infos)
+        if program.hooks.load_fnc is not None:
+            self._tasks.spawn("load", self._follow_load(program.hooks.load_fnc))
+
+    async def request(self, job: bytes) -> RequestAnswer:
+        """Run the program's `request_fnc` for a serialised `livekit.Job`."""
+        return await ask_program(
+            self._shared.program.hooks.request_fnc, agent.Job.FromString(job), self._tasks
+        )
+
+    async def start_job(self, order: JobOrder) -> None:
+        """Start one generation of a job; how it goes on is reported.
+
+        The same order again changes nothing, one of an older generation neither. A newer
+        generation replaces the older one silently: that one leaves the room first, without its
+        shutdown callbacks, for the call goes on.
+
+        Raises:
+            CapacityError: the host is full, draining or closed.
+        """
+        old = self._jobs.get(order.job_id)
+        if old is not None and old.order.generation >= order.generation:
+            logger.info("order is not newer than the running job", extra={"job_id": order.job_id})
+            return
+        if self._draining or self._closed:
+            raise CapacityError(f"host {self._host_id} takes no more jobs, {order.job_id} refused")
+        if old is None and len(self._jobs) >= self._capacity:
+            raise CapacityError(
+                f"host {self._host_id} is full ({self._capacity} jobs), {order.job_id} refused"
+            )
+        replaced = self._runs.get(old) if old is not None else None
+        if old is not None and replaced is not None:
+            old.forget()
+            replaced.cancel()
+        job = JobTask(order, self._shared, self)
+        with self._lock:
+            self._jobs[order.job_id] = job
+        self._runs[job] = self._tasks.spawn(f"job:{order.job_id}", self._run(job, replaced))
+
+    async def stop_job(self, job_id: JobId, generation: int, reason: str) -> None:
+        """Ask a job to end. Another generation, or a job that is gone, is left alone."""
+        job = self._jobs.get(job_id)
+        if job is not None and job.order.generation == generation:
+            self._tasks.spawn(f"stop:{job_id}", job.stop(reason))
+
+    async def drain(self, deadline_s: float) -> bool:
+        """Refuse new jobs and wait for the running ones; return whether all have ended."""
+        self._draining = True
+        return await self._wait_for_jobs(deadline_s)
+
+    async def aclose(self, deadline_s: float = 60.0, reason: str = "host is closing") -> None:
+        """End all jobs with their shutdown callbacks, abort what is left at the deadline."""
+        if self._closed:
+            return
+        self._closed = True
+        for job in list(self._runs):
+            self._tasks.spawn(f"stop:{job.order.job_id}", job.stop(reason))
+        if not await self._wait_for_jobs(deadline_s):
+            logger.warning("jobs are aborted at the deadline", extra={"jobs": len(self._runs)})
+        self._probe.stop()
+        try:
+            await self._tasks.aclose(_ABORT_DEADLINE_S)
+        finally:
+            if self._restore_factory is not None:
+                self._restore_factory()
+
+    def snapshot(self) -> HostSnapshot:
+        """Return what the host is and runs, and how its last jobs ended. Any thread."""
+        with self._lock:
+            jobs = tuple(self._jobs.values())
+            ended = tuple(self._ended)
+        return HostSnapshot(
+            host_id=self._host_id,
+            endpoint=self._endpoint,
+            capacity=self._capacity,
+            orders=tuple(job.order for job in jobs),
+            statuses=(*(job.status for job in jobs), *ended),
+        )
+
+    def heartbeat(self, sequence: int) -> HostHeartbeat:
+        """Return a heartbeat, also while a job blocks the loop. Any thread."""
+        with self._lock:
+            jobs = len(self._jobs)
+        silence_s = time.monotonic() - self._last_tick_s
+        return HostHeartbeat(
+            host_id=self._host_id,
+            sequence=sequence,
+            jobs=jobs,
+            loop_lag_s=max(0.0, silence_s - _LAG_INTERVAL_S),
+            load=self._load,
+        )
+
+    def job_changed(self, job: JobTask) -> None:
+        """Report a job's new phase (as the jobs' listener)."""
+        logger.info(
+            "job changed",
+            extra={"job_id": job.order.job_id, "phase": job.status.phase.value}
+            | ({"reason": job.status.reason} if job.ended else {}),
+        )
+        if job.ended:
+            # Before the report: who asks for a snapshot now must not see it run.
+            self._remove(job)
+            with self._lock:
+                self._ended.append(job.status)
+        self._report(JobChanged(status=job.status))
+
+    def turn_done(self, turn: TurnDone) -> None:
+        """Report a turn (as the jobs' listener)."""
+        self._report(
+            TurnReport(
+                job_id=turn.job_id,
+                room=turn.room,
+                agent=turn.agent,
+                number=turn.number,
+                stages=turn.stages,
+                tools=turn.tools,
+                interrupted=turn.interrupted,
+                models=turn.models,
+                at=turn.at,
+            )
+        )
+
+    async def _run(self, job: JobTask, replaced: asyncio.Task[None] | None) -> None:
+        try:
+            if replaced is not None:
+                await asyncio.wait({replaced})
+            await job.run(self._context.copy())
+        finally:
+            self._runs.pop(job, None)
+            self._remove(job)
+
+    def _remove(self, job: JobTask) -> None:
+        with self._lock:
+            if self._jobs.get(job.order.job_id) is job:
+                del self._jobs[job.order.job_id]
+
+    async def _wait_for_jobs(self, deadline_s: float) -> bool:
+        """Wait until no job runs, those included that come meanwhile."""
+        try:
+            async with asyncio.timeout(deadline_s):
+                while self._runs:
+                    await asyncio.wait(set(self._runs.values()))
+        except TimeoutError:
+            return False
+        return True
+
+    async def _follow_load(self, load_fnc: Callable[[], float]) -> None:
+        while True:
+            try:
+                self._load = float(await asyncio.to_thread(load_fnc))
+            except Exception:
+                logger.exception("load_fnc failed, its last value stays")
+            await asyncio.sleep(_LOAD_INTERVAL_S)
+
+    def _running_infos(self) -> list[RunningJobInfo]:
+        with self._lock:
+            return [job.info for job in self._jobs.values()]
+
+    def _on_tick(self, late_s: float) -> None:
+        self._last_tick_s = time.monotonic()
+        self._shared.sink.emit(LoopLag(process="host", seconds=late_s))
