@@ -1,0 +1,253 @@
+"""`voxray.STT`: speech recognition from the shared engine, for any livekit-agents program."""
+
+import dataclasses
+import logging
+import time
+import weakref
+from pathlib import Path
+from typing import Any, Never
+
+from livekit import rtc
+from livekit.agents import stt
+from livekit.agents.language import LanguageCode
+from livekit.agents.types import (
+    DEFAULT_API_CONNECT_OPTIONS,
+    NOT_GIVEN,
+    APIConnectOptions,
+    NotGivenOr,
+)
+from livekit.agents.utils import AudioBuffer, is_given, shortuuid
+
+from voxray.base.errors import VoxrayError
+from voxray.pipelines import runtime
+from voxray.pipelines.engines.base import EngineInfo, TranscriptOutput
+from voxray.pipelines.plugins.exchange import exchange, opened, outputs
+from voxray.pipelines.plugins.failures import api_error
+from voxray.pipelines.plugins.frames import mono_pcm
+from voxray.pipelines.plugins.stt_events import SpeechEvents, StreamTimes, speech_data
+from voxray.pipelines.plugins.stt_options import STTOptions, read_grammar
+from voxray.pipelines.streams import InferenceStream
+
+logger = logging.getLogger(__name__)
+
+
+class STT(stt.STT[Never]):
+    """Speech recognition in voxray's shared inference."""
+
+    def __init__(
+        self,
+        *,
+        grammar: str | Path | None = None,
+        language: str = "en",
+        interim_results: bool = True,
+        min_silence_duration: float | None = None,
+        engine: str = "stt",
+    ) -> None:
+        """Prepare; the engine is asked for when the first audio comes.
+
+        Args:
+            grammar: what can be said, as JSGF text or the path of a JSGF file; without one the
+                engine takes dictation. It is checked by the engine: a wrong one fails the first
+                stream with an `APIStatusError` that is not tried again.
+            language: what is spoken.
+            interim_results: whether transcripts are told before they are certain.
+            min_silence_duration: seconds of silence after which the engine ends a segment by
+                itself; None takes the engine's own. A session with a VAD ends segments earlier.
+            engine: name of an engine, or `stt` for the default one.
+
+        Raises:
+            EngineConfigError: the grammar's file can't be read.
+        """
+        super().__init__(
+            capabilities=stt.STTCapabilities(
+                streaming=True,
+                interim_results=interim_results,
+                aligned_transcript="chunk",
+                offline_recognize=True,
+                # The session asks for the final transcript as soon as its VAD hears the end: the
+                # engine needn't wait for a silence of its own, and the turn ends that much sooner.
+                manual_flush=True,
+            )
+        )
+        self._engine = engine
+        self._info: EngineInfo | None = None
+        self._options = STTOptions(
+            grammar=read_grammar(grammar),
+            language=language,
+            interim_results=interim_results,
+            min_silence_duration=min_silence_duration,
+        )
+        self._streams: weakref.WeakSet[SpeechStream] = weakref.WeakSet()
+
+    @property
+    def model(self) -> str:
+        """The model that serves it; the engine's name before the first stream is open."""
+        return self._info.model if self._info else self._engine
+
+    @property
+    def provider(self) -> str:
+        """Who provides the model."""
+        return self._info.provider if self._info else "voxray"
+
+    def prewarm(self) -> None:
+        """Have the engine loaded where it runs in this process."""
+        runtime.prewarm(self._engine)
+
+    def note_engine(self, info: EngineInfo) -> None:
+        """Remember what serves the streams, for metrics and spans."""
+        self._info = info
+
+    def stream(
+        self,
+        *,
+        language: NotGivenOr[str] = NOT_GIVEN,
+        conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
+    ) -> "SpeechStream":
+        """Return a stream for the audio of one call."""
+        stream = SpeechStream(self, self._engine, self._spoken(language), conn_options)
+        self._streams.add(stream)
+        return stream
+
+    def update_options(
+        self,
+        *,
+        grammar: NotGivenOr[str | Path | None] = NOT_GIVEN,
+        language: NotGivenOr[str] = NOT_GIVEN,
+        min_silence_duration: NotGivenOr[float | None] = NOT_GIVEN,
+    ) -> None:
+        """Change options, for open streams too: what was said so far is finished with the old.
+
+        Raises:
+            EngineConfigError: the grammar's file can't be read; nothing is changed then.
+        """
+        changes: dict[str, Any] = {}
+        if is_given(grammar):
+            changes["grammar"] = read_grammar(grammar)
+        if is_given(language):
+            changes["language"] = language
+        if is_given(min_silence_duration):
+            changes["min_silence_duration"] = min_silence_duration
+        self._options = dataclasses.replace(self._options, **changes)
+        for stream in self._streams:
+            stream.update_options(**changes)
+
+    async def aclose(self) -> None:
+        """End all streams."""
+        for stream in tuple(self._streams):
+            await stream.aclose()
+
+    async def _recognize_impl(
+        self,
+        buffer: AudioBuffer,
+        *,
+        language: NotGivenOr[str] = NOT_GIVEN,
+        conn_options: APIConnectOptions,
+    ) -> stt.SpeechEvent:
+        options = dataclasses.replace(self._spoken(language), interim_results=False)
+        times = StreamTimes(offset_s=0.0, zero_at=0.0)
+        try:
+            async with opened(self._engine, options.for_engine(), conn_options.timeout) as stream:
+                self.note_engine(stream.info)
+                for frame in buffer if isinstance(buffer, list) else [buffer]:
+                    stream.push_audio(mono_pcm(frame), frame.sample_rate)
+                stream.end_input()
+                finals = [
+                    speech_data(output, times)
+                    async for output in outputs(stream)
+                    if isinstance(output, TranscriptOutput) and output.final and output.text
+                ]
+        except VoxrayError as error:
+            raise api_error(error) from error
+        return stt.SpeechEvent(
+            type=stt.SpeechEventType.FINAL_TRANSCRIPT,
+            request_id=shortuuid(),
+            alternatives=[_joined(finals, options.language)],
+        )
+
+    def _spoken(self, language: NotGivenOr[str]) -> STTOptions:
+        if not is_given(language):
+            return self._options
+        return dataclasses.replace(self._options, language=language)
+
+
+class SpeechStream(stt.RecognizeStream):
+    """The speech of one call: frames of any rate in, transcripts out."""
+
+    class _Renew(stt.RecognizeStream._FlushSentinel):  # noqa: SLF001 - what its channel carries
+        """In the input: go on with a new stream of the engine, with the options of then."""
+
+    def __init__(
+        self, parent: STT, engine: str, options: STTOptions, conn_options: APIConnectOptions
+    ) -> None:
+        super().__init__(stt=parent, conn_options=conn_options)
+        self._parent = parent
+        self._engine = engine
+        self._options = options
+        self._events = SpeechEvents(shortuuid(), interim_results=options.interim_results)
+        # Since the engine's stream opened; livekit-agents counts the time before a retry itself.
+        self._pushed_s = 0.0
+        self._renewed_s = 0.0
+        self._renew = False
+
+    def update_options(self, **changes: Any) -> None:
+        """Change options: what was pushed so far is finished with the old ones."""
+        self._options = dataclasses.replace(self._options, **changes)
+        if not self._input_ch.closed:
+            self._input_ch.send_nowait(self._Renew())
+
+    async def _run(self) -> None:
+        self._pushed_s = self._renewed_s = 0.0
+        self._renew = True
+        try:
+            while self._renew:
+                self._renew = False
+                self._renewed_s = self._pushed_s
+                options = self._options.for_engine()
+                async with opened(self._engine, options, self._conn_options.timeout) as stream:
+                    self._parent.note_engine(stream.info)
+                    await exchange("stt", self._feed(stream), self._listen(stream))
+        except VoxrayError as error:
+            raise api_error(error) from error
+
+    async def _feed(self, stream: InferenceStream) -> None:
+        async for item in self._input_ch:
+            if isinstance(item, rtc.AudioFrame):
+                self._push(stream, item)
+            elif isinstance(item, self._Renew):
+                self._renew = True
+                break
+            else:
+                stream.flush()
+        stream.end_input()
+
+    def _push(self, stream: InferenceStream, frame: rtc.AudioFrame) -> None:
+        if self._pushed_s == 0.0:
+            # The engine's zero, for the wall-clock times of events.
+            self.start_time = time.time() - frame.duration
+        self._pushed_s += frame.duration
+        stream.push_audio(mono_pcm(frame), frame.sample_rate)
+        self._send(self._events.heard(frame.duration))
+
+    async def _listen(self, stream: InferenceStream) -> None:
+        async for output in outputs(stream):
+            times = StreamTimes(
+                offset_s=self.start_time_offset + self._renewed_s,
+                zero_at=self.start_time + self._renewed_s,
+            )
+            self._send(self._events.take(output, times))
+        self._send(self._events.bill())
+
+    def _send(self, events: list[stt.SpeechEvent]) -> None:
+        for event in events:
+            self._event_ch.send_nowait(event)
+
+
+def _joined(finals: list[stt.SpeechData], language: str) -> stt.SpeechData:
+    if not finals:
+        return stt.SpeechData(language=LanguageCode(language), text="")
+    return dataclasses.replace(
+        finals[0],
+        text=" ".join(final.text for final in finals),
+        end_time=finals[-1].end_time,
+        confidence=min(final.confidence for final in finals),
+    )

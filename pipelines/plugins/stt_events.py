@@ -1,0 +1,134 @@
+"""From the results of a speech engine to the events of livekit-agents. Pure."""
+
+from dataclasses import dataclass
+
+from livekit.agents import stt
+from livekit.agents.language import LanguageCode
+
+from voxray.pipelines.engines.base import EngineOutput, SpeechEdgeOutput, TranscriptOutput
+
+_USAGE_EVERY_S = 5.0
+# Seconds of audio between two usage events while nobody speaks, as the stock plugins do.
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamTimes:
+    """Where the engine's time lies in the times of livekit-agents.
+
+    Attributes:
+        offset_s: seconds between the start of the session's input and the engine's zero.
+        zero_at: Unix seconds of the engine's zero.
+    """
+
+    offset_s: float
+    zero_at: float
+
+
+class SpeechEvents:
+    """Keeps the order that sessions rely on: start, interims, final, end.
+
+    An engine that tells no edges has speech start with its first words and end with its final.
+    An end that comes before the final waits for it: whoever acts on the end wants the words.
+    """
+
+    def __init__(self, request_id: str, *, interim_results: bool) -> None:
+        self._request_id = request_id
+        self._interim_results = interim_results
+        self._speaking = False
+        self._ended_at_s: float | None = None
+        self._unbilled_s = 0.0
+
+    def take(self, output: EngineOutput, times: StreamTimes) -> list[stt.SpeechEvent]:
+        """Return the events of one result."""
+        if isinstance(output, SpeechEdgeOutput):
+            return self._edge(output, times)
+        if isinstance(output, TranscriptOutput):
+            return self._final(output, times) if output.final else self._interim(output, times)
+        return []
+
+    def heard(self, seconds: float) -> list[stt.SpeechEvent]:
+        """Count audio that was handed to the engine; return its bill now and then."""
+        self._unbilled_s += seconds
+        return self.bill() if self._unbilled_s >= _USAGE_EVERY_S else []
+
+    def bill(self) -> list[stt.SpeechEvent]:
+        """Return the usage that was not told yet."""
+        if self._unbilled_s == 0.0:
+            return []
+        usage = stt.RecognitionUsage(audio_duration=self._unbilled_s)
+        self._unbilled_s = 0.0
+        return [self._event(stt.SpeechEventType.RECOGNITION_USAGE, recognition_usage=usage)]
+
+    def _edge(self, edge: SpeechEdgeOutput, times: StreamTimes) -> list[stt.SpeechEvent]:
+        if edge.speaking:
+            # Speech that began again without a final in between: the one before had no words.
+            return [*self._end(times), *self._start(edge.at_s, times)]
+        if self._speaking:
+            self._ended_at_s = edge.at_s
+        return []
+
+    def _interim(self, output: TranscriptOutput, times: StreamTimes) -> list[stt.SpeechEvent]:
+        if not output.text or not self._interim_results:
+            return []
+        words = self._event(
+            stt.SpeechEventType.INTERIM_TRANSCRIPT, alternatives=[speech_data(output, times)]
+        )
+        return [*self._start(output.start_s, times), words]
+
+    def _final(self, output: TranscriptOutput, times: StreamTimes) -> list[stt.SpeechEvent]:
+        started = self._start(output.start_s, times) if output.text else []
+        if self._ended_at_s is None:
+            self._ended_at_s = output.end_s
+        words = self._event(
+            stt.SpeechEventType.FINAL_TRANSCRIPT,
+            # Also without words: a turn that is committed by hand waits for a final.
+            alternatives=[speech_data(output, times)],
+            speech_end_time=times.zero_at + self._ended_at_s,
+        )
+        return [*started, words, *self._end(times), *self.bill()]
+
+    def _start(self, at_s: float, times: StreamTimes) -> list[stt.SpeechEvent]:
+        if self._speaking:
+            return []
+        self._speaking = True
+        self._ended_at_s = None
+        return [
+            self._event(stt.SpeechEventType.START_OF_SPEECH, speech_start_time=times.zero_at + at_s)
+        ]
+
+    def _end(self, times: StreamTimes) -> list[stt.SpeechEvent]:
+        ended_at_s, self._ended_at_s = self._ended_at_s, None
+        if not self._speaking:
+            return []
+        self._speaking = False
+        at = None if ended_at_s is None else times.zero_at + ended_at_s
+        return [self._event(stt.SpeechEventType.END_OF_SPEECH, speech_end_time=at)]
+
+    def _event(
+        self,
+        kind: stt.SpeechEventType,
+        *,
+        alternatives: list[stt.SpeechData] | None = None,
+        recognition_usage: stt.RecognitionUsage | None = None,
+        speech_start_time: float | None = None,
+        speech_end_time: float | None = None,
+    ) -> stt.SpeechEvent:
+        return stt.SpeechEvent(
+            type=kind,
+            request_id=self._request_id,
+            alternatives=alternatives or [],
+            recognition_usage=recognition_usage,
+            speech_start_time=speech_start_time,
+            speech_end_time=speech_end_time,
+        )
+
+
+def speech_data(output: TranscriptOutput, times: StreamTimes) -> stt.SpeechData:
+    """Return a transcript with its times counted from the start of the session's input."""
+    return stt.SpeechData(
+        language=LanguageCode(output.language),
+        text=output.text,
+        start_time=output.start_s + times.offset_s,
+        end_time=output.end_s + times.offset_s,
+        confidence=output.confidence,
+    )
