@@ -56,7 +56,7 @@ def find_or_install(
     say = progress or _say_nothing
     if (found := find(home, environment=variables)) is not None:
         return found
-    go = _find_go(variables)
+    go = find_go(variables)
     folder = home.absolute() / "bin"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -106,11 +106,12 @@ def go_version(go: Path) -> tuple[int, int] | None:
     return (int(found.group(1)), int(found.group(2))) if found else None
 
 
-def _built(home: Path) -> Path:
-    return home.absolute() / "bin" / f"livekit-server-{PINNED_VERSION}"
+def find_go(environment: Mapping[str, str]) -> Path:
+    """Return a Go that can build the server.
 
-
-def _find_go(environment: Mapping[str, str]) -> Path:
+    Raises:
+        MissingPartError: there is none, or it is too old.
+    """
     go = shutil.which("go", path=environment.get("PATH", os.defpath))
     if go is None:
         raise MissingPartError(f"livekit-server is not on this machine, and no Go; {_REMEDY}")
@@ -122,6 +123,10 @@ def _find_go(environment: Mapping[str, str]) -> Path:
             f"(version {shown}); {_REMEDY}"
         )
     return Path(go).absolute()
+
+
+def _built(home: Path) -> Path:
+    return home.absolute() / "bin" / f"livekit-server-{PINNED_VERSION}"
 
 
 def _build(go: Path, target: Path, environment: Mapping[str, str], say: Progress) -> None:
