@@ -1,7 +1,6 @@
 """One whole call: join, hear the greeting, ask every question, hang up."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from voxray.base.errors import ConnectionFailedError, DeadlineError
@@ -10,9 +9,9 @@ from voxray.loadtest.caller import Caller, Exchange, JoinTimes, Patience
 from voxray.loadtest.facts import holds, word_errors
 from voxray.loadtest.questions import Question
 from voxray.loadtest.recording import Recording
-from voxray.loadtest.speech import speak
 from voxray.loadtest.turn_clock import Outcome
 from voxray.loadtest.turns_api import TurnRecord
+from voxray.pipelines.engines.base import Samples
 
 # A transcript with more word errors than this was not understood: one small word in four.
 _UNDERSTOOD = 0.25
@@ -53,12 +52,14 @@ class CallPlan:
     """What a caller does, and in which room.
 
     Attributes:
+        speech: samples of every question, by its words (see `speech.speak_all`).
         inside: asked after each answer for the turn as measured on the agent's side.
     """
 
     access: LiveKitAccess
     room: str
     questions: Sequence[Question]
+    speech: Mapping[str, Samples]
     patience: Patience = field(default_factory=Patience)
     recording: Recording | None = None
     inside: Callable[[], Awaitable[TurnRecord | None]] | None = None
@@ -101,13 +102,7 @@ class CallObserver:
 
 
 async def run_call(plan: CallPlan, observer: CallObserver) -> CallResult:
-    """Make one call. What LiveKit or the agent does wrong is in the result, never raised.
-
-    Raises:
-        EngineError: a question could not be spoken.
-    """
-    # Spoken beforehand, off the loop: no caller's audio waits for another's synthesis.
-    spoken = [await asyncio.to_thread(speak, question.say) for question in plan.questions]
+    """Make one call. What LiveKit or the agent does wrong is in the result, never raised."""
     caller = Caller(plan.access, plan.room, patience=plan.patience, recording=plan.recording)
     joined: JoinTimes | None = None
     greeted = False
@@ -117,9 +112,9 @@ async def run_call(plan: CallPlan, observer: CallObserver) -> CallResult:
         joined = await caller.join()
         observer.joined(plan.room, joined)
         greeted = await caller.hear_greeting()
-        for number, (question, samples) in enumerate(zip(plan.questions, spoken, strict=True), 1):
+        for number, question in enumerate(plan.questions, 1):
             observer.asking(plan.room, number, question)
-            exchange = await caller.ask(samples)
+            exchange = await caller.ask(plan.speech[question.say])
             turn = Turn(question=question, exchange=exchange, inside=await _inside(plan, exchange))
             turns.append(turn)
             observer.asked(plan.room, number, turn)

@@ -11,6 +11,7 @@ from voxray.loadtest.call import CallObserver, CallPlan, CallResult, Turn, run_c
 from voxray.loadtest.caller import Patience
 from voxray.loadtest.facts import holds
 from voxray.loadtest.questions import Question, deal
+from voxray.loadtest.speech import speak_all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,27 +63,36 @@ async def run_load(plan: LoadPlan, observer: CallObserver | None = None) -> Load
             f"a load needs at least one room, one turn and one question, not {plan.rooms}, "
             f"{plan.turns} and {len(plan.questions)}"
         )
-    observer = observer or CallObserver()
-    began_s = time.monotonic()
     dealt = deal(plan.questions, plan.rooms, plan.turns)
-    async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(
-                run_call(
-                    CallPlan(
-                        access=plan.access,
-                        room=new_room_name("load"),
-                        questions=questions,
-                        patience=plan.patience,
-                    ),
-                    observer,
-                ),
-                name=f"call-{number}",
+    speech = await speak_all(question.say for questions in dealt for question in questions)
+    began_s = time.monotonic()
+    calls = await _run_calls(
+        [
+            CallPlan(
+                access=plan.access,
+                room=new_room_name("load"),
+                questions=questions,
+                speech=speech,
+                patience=plan.patience,
             )
-            for number, questions in enumerate(dealt, 1)
-        ]
-    calls = tuple(task.result() for task in tasks)
+            for questions in dealt
+        ],
+        observer or CallObserver(),
+    )
     return LoadResult(calls=find_mix_ups(calls), seconds=time.monotonic() - began_s)
+
+
+async def _run_calls(plans: Sequence[CallPlan], observer: CallObserver) -> list[CallResult]:
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(run_call(plan, observer), name=f"call-{plan.room}")
+                for plan in plans
+            ]
+    except ExceptionGroup as failures:
+        # The others were cancelled because of the first; the command line explains one error.
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 def find_mix_ups(calls: Sequence[CallResult]) -> tuple[CallResult, ...]:

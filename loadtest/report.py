@@ -12,6 +12,11 @@ from voxray.loadtest.turns_api import STAGES
 
 PERCENTILES = (50, 90, 99)
 _MILLISECONDS = 1000
+_COLUMNS = {
+    "end_of_turn": "end of turn",
+    "llm_ttft": "LLM token",
+    "tts_ttfb": "TTS byte",
+}
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -95,12 +100,12 @@ def turns_table(turns: Sequence[Turn]) -> Table:
     table = Table(title="milliseconds: as the caller heard it, and inside")
     table.add_column("turn")
     table.add_column("right")
-    for column in ("heard after", *(name.replace("_", " ") for name in STAGES)):
+    for column in ("as heard", *(_COLUMNS.get(name, name) for name in STAGES)):
         table.add_column(column, justify="right")
     for number, turn in enumerate(turns, 1):
         stages = turn.inside.stages if turn.inside is not None else {}
         table.add_row(
-            f"{number} {turn.question.topic.replace('_', ' ')}",
+            str(number),
             "yes" if turn.correct else "NO",
             _milliseconds(turn.exchange.latency_s),
             *(_milliseconds(stages.get(name)) for name in STAGES),

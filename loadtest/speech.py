@@ -1,10 +1,13 @@
 """Turns a caller's sentence into samples, with espeak-ng."""
 
+import asyncio
+from collections.abc import Iterable
+
 import numpy as np
 from livekit import rtc
-from voxray.pipelines.engines.espeak_tts import synthesize
 
 from voxray.pipelines.engines.base import Samples
+from voxray.pipelines.engines.espeak_tts import SAMPLE_RATE, synthesize
 
 SPEECH_RATE = 24_000
 """Hz of everything that a caller says and hears."""
@@ -20,8 +23,16 @@ def speak(text: str) -> Samples:
     Raises:
         EngineError: espeak-ng could not speak it.
     """
-    samples, rate = synthesize(text)
-    return trim(_resample(samples, rate))
+    return _resample(trim(synthesize(text)))
+
+
+async def speak_all(texts: Iterable[str]) -> dict[str, Samples]:
+    """Speak sentences before any call begins: no caller's audio waits for a synthesis.
+
+    Raises:
+        EngineError: espeak-ng could not speak one of them.
+    """
+    return {text: await asyncio.to_thread(speak, text) for text in dict.fromkeys(texts)}
 
 
 def trim(samples: Samples) -> Samples:
@@ -30,9 +41,8 @@ def trim(samples: Samples) -> Samples:
     return samples[audible[0] : audible[-1] + 1] if len(audible) else samples[:0]
 
 
-def _resample(samples: Samples, rate: int) -> Samples:
-    if rate == SPEECH_RATE:
-        return samples
-    resampler = rtc.AudioResampler(rate, SPEECH_RATE, quality=rtc.AudioResamplerQuality.HIGH)
+def _resample(samples: Samples) -> Samples:
+    resampler = rtc.AudioResampler(SAMPLE_RATE, SPEECH_RATE, quality=rtc.AudioResamplerQuality.HIGH)
     frames = [*resampler.push(bytearray(samples.tobytes())), *resampler.flush()]
-    return np.concatenate([np.frombuffer(frame.data, dtype=np.int16) for frame in frames])
+    parts = [np.frombuffer(frame.data, dtype=np.int16) for frame in frames]
+    return np.concatenate(parts) if parts else samples[:0]

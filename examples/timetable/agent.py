@@ -146,6 +146,8 @@ async def entrypoint(ctx: JobContext) -> None:
         turn_handling=TurnHandlingOptions(
             turn_detection="vad",
             endpointing={"min_delay": 0.3, "max_delay": 1.0},
+            # The other mode, "adaptive", asks a service of LiveKit Cloud.
+            interruption={"mode": "vad"},
         ),
     )
     await session.start(agent=InformationDesk(), room=ctx.room)

@@ -22,7 +22,7 @@ from voxray.loadtest.livekit_server import LiveKitServer
 from voxray.loadtest.questions import Question
 from voxray.loadtest.recording import Recording
 from voxray.loadtest.report import totals_json, turn_json
-from voxray.loadtest.speech import SPEECH_RATE
+from voxray.loadtest.speech import SPEECH_RATE, speak_all
 from voxray.loadtest.turns_api import TurnsApi
 
 # The turn's record is written when the answer was said, and comes by way of the dispatcher.
@@ -188,6 +188,7 @@ async def _call(
             access=access,
             room=room,
             questions=plan.questions,
+            speech=await speak_all(question.say for question in plan.questions),
             recording=recording,
             inside=None if api is None else lambda: api.next_turn(_RECORD_WAIT_S),
         )
