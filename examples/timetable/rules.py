@@ -105,11 +105,20 @@ def _time_in(words: str) -> str | None:
 
 
 def _spoken_time(spoken: str) -> str | None:
-    hour, *rest = (_NUMBERS.get(word, 0 if word == "o'clock" else -1) for word in spoken.split())
-    minute = sum(rest)
-    if min(hour, *rest, 0) < 0 or not rest or hour > 23 or minute > 59:
-        return None
-    return f"{hour:02}:{minute:02}"
+    """Return `nine fifteen` as `09:15`; None when it is no time of day."""
+    match [_NUMBERS.get(word, -1) for word in spoken.replace("o'clock", "zero").split()]:
+        case [20, (1 | 2 | 3) as ones, *minutes] if minutes:
+            hour = 20 + ones
+        case [hour, *minutes] if 0 <= hour <= 20:
+            pass
+        case _:
+            return None
+    match minutes:
+        case [minute] if minute >= 0:
+            return f"{hour:02}:{minute:02}"
+        case [(20 | 30 | 40 | 50) as ten, ones] if 1 <= ones <= 9:
+            return f"{hour:02}:{ten + ones:02}"
+    return None
 
 
 def _word(output: llm.FunctionCallOutput) -> str:

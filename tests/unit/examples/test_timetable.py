@@ -1,31 +1,10 @@
 """The timetable of the example: its data, and the grammar that is made from it."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pocketsphinx
 import pytest
 
-EXAMPLE = Path(__file__).parents[3] / "examples" / "timetable"
 
-
-@pytest.fixture(scope="module")
-def timetable():
-    spec = importlib.util.spec_from_file_location("timetable", EXAMPLE / "timetable.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["timetable"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["timetable"]
-
-
-@pytest.fixture(scope="module")
-def trains(timetable):
-    return timetable.load_timetable(EXAMPLE / "trains.json")
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def grammar(timetable, trains):
     """The grammar as the speech recogniser reads it."""
     decoder = pocketsphinx.Decoder(lm=None, loglevel="FATAL")
