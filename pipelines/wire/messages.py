@@ -18,6 +18,8 @@ SERVED_VERSIONS = frozenset({VERSION, VERSION - 1} - {0})
 """What a server of this version understands: its own and the one before."""
 INITIAL_WINDOW_BYTES = 256 * 1024
 """Audio of a source that may be unacknowledged until the server says otherwise: 2.7 s at 48 kHz."""
+MAX_UNACKNOWLEDGED = 256
+"""Audio messages of a source that may be unacknowledged; half of what a replica queues."""
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """Size of a batch, in either direction; gRPC's own default for what is received."""
 MAX_PCM_BYTES = 256 * 1024

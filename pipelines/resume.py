@@ -1,0 +1,96 @@
+"""What a stream has said already, so that it is not said twice after it was reopened; pure."""
+
+from dataclasses import replace
+from typing import TypeAlias
+
+from voxray.pipelines.audio import BYTES_PER_SAMPLE, pcm_to_samples
+from voxray.pipelines.engines.base import (
+    ProbabilityOutput,
+    SpeechEdgeOutput,
+    SpeechOutput,
+    TranscriptOutput,
+)
+from voxray.pipelines.wire.messages import Speech
+
+HeardOutput: TypeAlias = ProbabilityOutput | SpeechEdgeOutput | TranscriptOutput
+
+_EXACT_S = 1e-6
+# Far below a sample, far above what sums of seconds are off: times that did not move stay exact.
+
+
+class SpeechResume:
+    """How much speech was handed out since the last mark.
+
+    A reopened stream is given its text again from the mark on; engines say the same text the
+    same way, so as many samples are skipped as were handed out.
+    """
+
+    def __init__(self) -> None:
+        # All in samples since the present attachment opened.
+        self._delivered = 0
+        self._marked = 0
+
+    def reopened(self) -> None:
+        """Note that the text is given again, from the mark on, to a stream that starts at 0."""
+        self._delivered -= self._marked
+        self._marked = 0
+
+    def marked(self) -> None:
+        """Note that the text so far will not be given again: all of it was said."""
+        self._marked = self._delivered
+
+    def fresh(self, message: Speech) -> bytes:
+        """Return the part of the speech that was not handed out; it counts as handed out now."""
+        skipped = max(self._delivered - message.first_sample, 0)
+        pcm = message.pcm[skipped * BYTES_PER_SAMPLE :]
+        self._delivered = max(
+            self._delivered, message.first_sample + len(message.pcm) // BYTES_PER_SAMPLE
+        )
+        return pcm
+
+
+class HeardResume:
+    """What a listening stream has told: moves times to the first opening, drops repeated edges."""
+
+    def __init__(self) -> None:
+        self._speaking = False
+
+    def place(self, output: HeardOutput, *, shift_s: float, sample_rate: int) -> HeardOutput | None:
+        """Return the result in the time of the first opening, or None if it says nothing new.
+
+        Args:
+            output: a result, in the time of the present attachment.
+            shift_s: seconds from the first opening to the present attachment's.
+            sample_rate: Hz of sample counts.
+        """
+        if abs(shift_s) < _EXACT_S:
+            shift_s = 0.0
+        match output:
+            case ProbabilityOutput():
+                shift = round(shift_s * sample_rate)
+                return replace(output, end_sample=output.end_sample + shift) if shift else output
+            case SpeechEdgeOutput(speaking=speaking):
+                if speaking == self._speaking:
+                    return None
+                self._speaking = speaking
+                return replace(output, at_s=output.at_s + shift_s)
+            case TranscriptOutput():
+                return replace(
+                    output, start_s=output.start_s + shift_s, end_s=output.end_s + shift_s
+                )
+
+
+def told_at_s(output: HeardOutput, sample_rate: int) -> float:
+    """Return the end of what a result is about, in seconds since its stream opened."""
+    match output:
+        case ProbabilityOutput(end_sample=end_sample):
+            return end_sample / sample_rate
+        case SpeechEdgeOutput(at_s=at_s):
+            return at_s
+        case TranscriptOutput(end_s=end_s):
+            return end_s
+
+
+def speech_output(pcm: bytes) -> SpeechOutput:
+    """Return speech as it came over the wire as an engine's output."""
+    return SpeechOutput(pcm_to_samples(pcm))
