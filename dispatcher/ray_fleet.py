@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
+
+from voxray.actors.contracts import Endpoint, JobOrder, ReplicaEndpoint, Report, RequestAnswer
 from voxray.actors.control import watch
 from voxray.actors.inference_actor import InferenceActor
 from voxray.actors.session_actor import SessionActor
-
-from voxray.actors.contracts import Endpoint, JobOrder, ReplicaEndpoint, Report, RequestAnswer
 from voxray.base.errors import (
     ActorStartError,
     ConnectionFailedError,

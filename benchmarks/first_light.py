@@ -1,0 +1,248 @@
+"""Memory, CPU and join time of a talking room: voxray beside the stock worker, in one run.
+
+    make bench BENCH=first_light            # or: python -m benchmarks.first_light --help
+
+The same program (examples/timetable), the same callers and questions, the same livekit-server.
+Each system runs in a process tree of its own; callers and the LiveKit server are not counted.
+Loads alternate between the systems, so that a busy moment of the machine hits all of them.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import random
+import socket
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+
+from benchmarks.process_tree import Sampler, look
+from voxray.base.errors import DeadlineError
+from voxray.cli.home import voxray_home
+from voxray.loadtest.access import LiveKitAccess
+from voxray.loadtest.child_process import kill_child, start_child
+from voxray.loadtest.example import example_questions
+from voxray.loadtest.livekit_server import LiveKitServer, find_or_install
+from voxray.loadtest.load import LoadPlan, LoadResult, run_load
+from voxray.loadtest.report import percentile
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+EXAMPLE = ROOT / "examples" / "timetable" / "agent.py"
+STOCK = ROOT / "benchmarks" / "programs" / "stock_timetable.py"
+_START_DEADLINE_S = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """What is measured: a name, its command, and the variables that it needs."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+def systems(http_port: int) -> tuple[System, ...]:
+    """Return the three systems; each offers `GET /` on `http_port` when it is up."""
+    stock = (sys.executable, str(STOCK), "start")
+    voxray = (
+        sys.executable,
+        "-m",
+        "voxray.cli.main",
+        "start",
+        str(EXAMPLE),
+        "--http-port",
+        str(http_port),
+    )
+    return (
+        System(name="voxray", command=voxray, environment={"VOXRAY_RAY__DASHBOARD": "false"}),
+        System(name="stock-process", command=stock, environment={"STOCK_EXECUTOR": "process"}),
+        System(name="stock-thread", command=stock, environment={"STOCK_EXECUTOR": "thread"}),
+    )
+
+
+@asynccontextmanager
+async def running(system: System, port: int, access: LiveKitAccess) -> AsyncIterator[int]:
+    """Run a system until it answers its health check; yield its process id."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+        "LIVEKIT_URL": access.url,
+        "LIVEKIT_API_KEY": access.api_key,
+        "LIVEKIT_API_SECRET": access.api_secret,
+        "LIVEKIT_LOG_LEVEL": "WARN",
+        **system.environment,
+    }
+    scratch = RESULTS / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    with (scratch / f"{system.name}.log").open("wb") as log:
+        child = start_child(system.command, output=log, environment=environment, folder=ROOT)
+        try:
+            await _healthy(port, system.name, scratch)
+            yield child.pid
+        finally:
+            child.terminate()
+            try:
+                await asyncio.to_thread(child.wait, 60)
+            finally:
+                kill_child(child)
+
+
+async def _healthy(port: int, name: str, scratch: Path) -> None:
+    deadline = time.monotonic() + _START_DEADLINE_S
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
+        while time.monotonic() < deadline:
+            try:
+                async with session.get(f"http://127.0.0.1:{port}/") as response:
+                    if response.status == 200:
+                        return
+            except (aiohttp.ClientError, TimeoutError):
+                pass
+            await asyncio.sleep(0.25)
+    raise DeadlineError(
+        f"{name} was not up after {_START_DEADLINE_S:g} s; see {scratch}/{name}.log"
+    )
+
+
+async def measure(
+    pid: int, rooms: int, turns: int, access: LiveKitAccess, seed: int
+) -> dict[str, Any]:
+    """Run one load against a system and return what it cost."""
+    before = look(pid)
+    plan = LoadPlan(
+        access=access,
+        rooms=rooms,
+        turns=turns,
+        questions=example_questions(EXAMPLE, random.Random(seed)),
+    )
+    async with Sampler(pid) as sampler:
+        result = await run_load(plan)
+    return {
+        "rooms": rooms,
+        "before_mib": round(before.pss_mib, 1),
+        "peak_mib": round(sampler.peak_mib, 1),
+        "mib_per_room": round((sampler.peak_mib - before.pss_mib) / rooms, 2),
+        "cpu_cores_per_room": round(sampler.cpu_s / result.seconds / rooms, 4),
+        "seconds": round(result.seconds, 2),
+        **_heard(result),
+    }
+
+
+def _heard(result: LoadResult) -> dict[str, Any]:
+    joins = [call.joined.agent_audible_s for call in result.calls if call.joined is not None]
+    latencies = [t.exchange.latency_s for t in result.turns if t.exchange.latency_s is not None]
+    return {
+        "joins_s": [round(value, 3) for value in joins],
+        "join_p50_s": round(statistics.median(joins), 3) if joins else None,
+        "turn_p50_s": round(statistics.median(latencies), 3) if latencies else None,
+        "turn_p95_s": round(percentile(latencies, 95), 3) if latencies else None,
+        "missing": result.missing,
+        "correct": sum(turn.correct for turn in result.turns),
+        "asked": sum(call.asked for call in result.calls),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine, so that a figure is never read without it."""
+    packages = ("livekit-agents", "livekit", "ray", "voxray")
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+        "packages": {name: metadata.version(name) for name in packages},
+    }
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the medians by system and load, and voxray's ratios to both stock workers."""
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    keys = ("mib_per_room", "cpu_cores_per_room", "join_p50_s", "turn_p50_s")
+    for run in runs:
+        table.setdefault(run["system"], {}).setdefault(str(run["rooms"]), {})
+    for system, loads in table.items():
+        for rooms, figures in loads.items():
+            same = [r for r in runs if r["system"] == system and str(r["rooms"]) == rooms]
+            for key in keys:
+                values = [r[key] for r in same if r[key] is not None]
+                if values:
+                    figures[key] = round(statistics.median(values), 4)
+    ratios = {
+        f"voxray / {stock}": {
+            rooms: {
+                key: round(figures[key] / table[stock][rooms][key], 3)
+                for key in keys
+                if table[stock][rooms].get(key) and key in figures
+            }
+            for rooms, figures in table.get("voxray", {}).items()
+            if rooms in table.get(stock, {})
+        }
+        for stock in ("stock-process", "stock-thread")
+        if stock in table
+    }
+    return {"medians": table, "ratios": ratios}
+
+
+async def main() -> None:
+    """Run all systems under all loads and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rooms", type=int, nargs="+", default=[1, 3, 6])
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--only", nargs="*", default=[], help="names of systems to run")
+    parser.add_argument("--output", type=Path, default=RESULTS / "first_light.json")
+    arguments = parser.parse_args()
+    runs: list[dict[str, Any]] = []
+    binary = await asyncio.to_thread(find_or_install, voxray_home())
+    for round_number in range(arguments.repeat):
+        for name in ("stock-process", "voxray", "stock-thread"):
+            if arguments.only and name not in arguments.only:
+                continue
+            # A server and a port for each, so that no worker of another system is near.
+            async with LiveKitServer(binary) as server:
+                access = LiveKitAccess(
+                    url=server.url, api_key=server.api_key, api_secret=server.api_secret
+                )
+                port = 8081 if name != "voxray" else free_port()
+                system = next(s for s in systems(port) if s.name == name)
+                async with running(system, port, access) as pid:
+                    for rooms in arguments.rooms:
+                        run = await measure(
+                            pid, rooms, arguments.turns, access, round_number * 100 + rooms
+                        )
+                        runs.append({"system": name, "round": round_number, **run})
+                        print(json.dumps(runs[-1]), flush=True)
+    report = {"machine": machine(), "turns": arguments.turns, **summary(runs), "runs": runs}
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps({"medians": report["medians"], "ratios": report["ratios"]}, indent=2))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,228 @@
+"""The dispatcher put together: the core in the middle, LiveKit, the fleet and the API around it.
+
+Everything happens on one event loop. Each input is handled to its end, commands included, before
+the next one: the core needs no lock. `aclose` stops in this order: the API (nobody asks any more),
+the timer and room checks, the websocket (LiveKit hears the last job updates), the fleet runner.
+"""
+
+import asyncio
+import logging
+from typing import assert_never
+
+from voxray.actors.contracts import ProgramInfo
+from voxray.base.errors import VoxrayError
+from voxray.base.ids import JobId
+from voxray.base.lifecycle import TaskOwner
+from voxray.base.settings import Settings
+from voxray.base.timing import Clock
+from voxray.dispatcher import commands as cmd
+from voxray.dispatcher import inputs as inp
+from voxray.dispatcher.api_source import ApiSource, Identity
+from voxray.dispatcher.call_spans import CallSpans
+from voxray.dispatcher.connection import ConnectionEnded, WorkerConnection, WorkerEvent
+from voxray.dispatcher.core import DispatcherCore
+from voxray.dispatcher.events_log import EventsLog
+from voxray.dispatcher.fleet import FleetGateway
+from voxray.dispatcher.fleet_runner import FleetRunner
+from voxray.dispatcher.health import DispatcherApi
+from voxray.dispatcher.messages import AvailabilityRequest
+from voxray.dispatcher.phases import Phase, PhaseBoard
+from voxray.dispatcher.rooms import RoomDirectory
+from voxray.dispatcher.tokens import resign
+from voxray.dispatcher.translation import input_of, intent_of
+from voxray.observability import tracing
+from voxray.observability.events import Event, FanOut, LoopLag
+from voxray.observability.loop_lag import LoopLagProbe
+from voxray.observability.metrics import MetricsSink
+
+logger = logging.getLogger(__name__)
+
+# Between giving LiveKit up (after `max_retry` attempts) and beginning anew, while calls go on.
+_RECONNECT_PAUSE_S = 10.0
+
+
+class DispatcherService:
+    """Runs one app's dispatcher on the event loop that starts it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        program: ProgramInfo,
+        fleet: FleetGateway,
+        *,
+        token: str,
+        clock: Clock,
+        node: str = "",
+    ) -> None:
+        """Put the parts together; nothing runs before `start`.
+
+        Args:
+            settings: of the whole app.
+            program: what the user's program is.
+            fleet: the gateway to hosts and replicas.
+            token: what the HTTP API asks for beyond loopback.
+            clock: time for the core and the spans.
+            node: Ray node id, for the status.
+        """
+        self._settings = settings
+        self._program = program
+        self._clock = clock
+        self._core = DispatcherCore(settings.hosts, settings.inference, program, clock)
+        self._phases = PhaseBoard(settings.inference)
+        self._tracing = tracing.setup(settings.telemetry, role="dispatcher", app=settings.app)
+        self._spans = CallSpans(self._tracing, clock)
+        self._metrics = MetricsSink()
+        self._log = EventsLog()
+        self._events = FanOut(self._metrics, self._spans, self._log, self._phases)
+        secret = settings.livekit.api_secret.get_secret_value()
+        self._runner = FleetRunner(fleet, self._tell, lambda old: resign(old, secret))
+        self._connection = self._new_connection()
+        self._rooms = RoomDirectory(settings.livekit)
+        identity = Identity(app=settings.app, node=node, api=self._api_address)
+        source = ApiSource(identity, program, self._core, self._runner, self._metrics, self._phases)
+        source.on_drain(self.drain)
+        self._api = DispatcherApi(settings.http, source, self._log, token=token)
+        self._port = settings.http.port
+        self._tasks = TaskOwner("dispatcher", self._failed)
+        self._lag = LoopLagProbe(
+            lambda lag: self._events.emit(LoopLag(process="dispatcher", seconds=lag))
+        )
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def start(self) -> None:
+        """Open the API, find what runs already, register at LiveKit.
+
+        What makes a start impossible is shown as phase `failed` instead of raised: Ray would
+        restart an actor whose constructor raises, for ever.
+        """
+        try:
+            self._port = await self._api.start()
+            self._phases.listening(f"http://{self._api_address()}")
+            self._lag.start()
+            await self._runner.find()
+            await self._connection.start()
+        except VoxrayError as error:
+            self._phases.failed(error)
+
+    async def state(self, after: int, wait_s: float) -> dict[str, object]:
+        """Return the phase as plain data, once its version differs from `after`."""
+        return await self._phases.wait(after, wait_s)
+
+    def drain(self, timeout_s: float | None = None) -> None:
+        """Begin to drain; None takes the settings' timeout, or else the program's own."""
+        configured = self._settings.drain_timeout_s or self._program.drain_timeout_s
+        self._phases.draining()
+        self._tell(inp.Drain(timeout_s=configured if timeout_s is None else timeout_s))
+
+    def shutdown(self) -> None:
+        """Begin to end everything now."""
+        self._phases.draining()
+        self._tell(inp.ShutdownNow())
+
+    async def aclose(self) -> None:
+        """Close all connections. Idempotent."""
+        self._closed = True
+        await self._api.aclose()
+        self._lag.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._tasks.aclose()
+        await self._connection.aclose()
+        await self._rooms.aclose()
+        await self._runner.aclose()
+        await asyncio.to_thread(self._tracing.shutdown)
+
+    def _api_address(self) -> str:
+        return f"{self._settings.http.host}:{self._port}"
+
+    def _tell(self, item: inp.Input) -> None:
+        """Hand an input to the core, carry its commands out, and set the timer anew."""
+        if self._closed:
+            return
+        for command in self._core.handle(item):
+            self._carry_out(command)
+        self._arm()
+
+    def _carry_out(self, command: cmd.Command) -> None:
+        match command:
+            case cmd.AnswerAvailability() | cmd.UpdateWorker() | cmd.UpdateJob():
+                self._connection.send(intent_of(command))
+            case cmd.CheckRoom():
+                self._tasks.spawn(f"check-room-{command.job_id}", self._check_room(command))
+            case cmd.EmitEvent(event=event):
+                self._emit(event)
+            case cmd.Drained():
+                self._phases.drained()
+            case (
+                cmd.StartHost()
+                | cmd.StopHost()
+                | cmd.StartReplica()
+                | cmd.StopReplica()
+                | cmd.RunRequest()
+                | cmd.StartJob()
+                | cmd.StopJob()
+                | cmd.SetReplicas()
+            ):
+                self._runner.run(command)
+            case _:
+                assert_never(command)
+
+    def _emit(self, event: Event) -> None:
+        self._events.emit(event)
+        logger.debug("event", extra={"event": type(event).__name__})
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self._core.next_deadline()
+        if due is not None:
+            delay_s = max(0.0, due - self._clock.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._tell(inp.Tick())
+
+    def _worker_event(self, event: WorkerEvent) -> None:
+        if isinstance(event, ConnectionEnded):
+            self._connection_ended(event.error)
+            return
+        item = input_of(event, self._clock.wall(), self._begin_trace)
+        if item is not None:
+            self._tell(item)
+
+    def _connection_ended(self, error: VoxrayError) -> None:
+        """LiveKit is out of reach for good: an app can't begin so, but one with calls goes on."""
+        if self._phases.phase is Phase.STARTING:
+            self._phases.failed(error)
+        else:
+            self._tasks.spawn("reconnect", self._connect_anew())
+
+    async def _connect_anew(self) -> None:
+        await self._connection.aclose()
+        await asyncio.sleep(_RECONNECT_PAUSE_S)
+        self._connection = self._new_connection()
+        await self._connection.start()
+
+    def _new_connection(self) -> WorkerConnection:
+        return WorkerConnection(
+            self._settings.livekit,
+            self._program,
+            self._worker_event,
+            active_jobs=self._active_jobs,
+        )
+
+    def _begin_trace(self, request: AvailabilityRequest) -> str:
+        return self._spans.offered(request.job_id, self._clock.wall())
+
+    def _active_jobs(self) -> tuple[JobId, ...]:
+        return tuple(job.job_id for host in self._core.snapshot().hosts for job in host.jobs)
+
+    async def _check_room(self, command: cmd.CheckRoom) -> None:
+        answer = await self._rooms.look(command.room, command.identity)
+        self._tell(inp.RoomChecked(job_id=command.job_id, answer=answer))
+
+    def _failed(self, task: str, error: BaseException) -> None:
+        logger.error("task failed", extra={"task": task}, exc_info=error)
