@@ -14,7 +14,7 @@ from voxray.base.lifecycle import TaskOwner
 logger = logging.getLogger(__name__)
 
 # LiveKit drops a job whose availability answer takes 3 s; the answer has a way to go.
-ANSWER_TIMEOUT_S = 2.5
+ANSWER_TIMEOUT_S = 2.0
 
 
 async def ask_program(

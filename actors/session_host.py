@@ -25,7 +25,7 @@ from voxray.actors.contracts import (
 from voxray.actors.job_request import ask_program
 from voxray.actors.job_task import HostResources, JobTask
 from voxray.actors.livekit_compat import show_active_jobs
-from voxray.actors.task_scope import install_task_factory
+from voxray.actors.task_scope import drop_cancelled_timers, install_task_factory
 from voxray.base.errors import CapacityError
 from voxray.base.ids import HostId, JobId
 from voxray.base.lifecycle import TaskOwner
@@ -223,6 +223,7 @@ class SessionHost:
         finally:
             self._runs.pop(job, None)
             self._remove(job)
+            drop_cancelled_timers(asyncio.get_running_loop())
 
     def _remove(self, job: JobTask) -> None:
         with self._lock:
