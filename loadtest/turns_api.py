@@ -94,6 +94,8 @@ class TurnsApi:
             raise ConnectionFailedError(f"the dispatcher at {self._url} fails: {error}") from error
         except ValueError as error:
             raise ProtocolError(f"the answer of {self._url} is no JSON") from error
+        if not isinstance(content, list):
+            raise ProtocolError(f"the answer of {self._url} is no list of turns")
         return [_parse(self._url, item) for item in content]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from voxray.base.errors import ConfigError
 from voxray.base.settings import Settings, load_settings
 from voxray.cli.demo_run import DemoPlan, DemoResult, RunningAgent, run_demo
 from voxray.cli.demo_view import DemoView
@@ -66,6 +67,8 @@ def demo(  # noqa: PLR0913 - one parameter for each option of the command
 
     Exits with 0 only if all of them were understood and answered with the right facts.
     """
+    if not record.absolute().parent.is_dir():
+        raise ConfigError(f"--record {record}: there is no folder {record.parent} to write to")
     questions, seed = _questions(file, seed)
     settings = _settings(url)
     if llm_url is not None:
