@@ -161,6 +161,17 @@ async def test_a_cancelled_sender_leaves_its_place_to_the_next():
     await asyncio.gather(first, return_exceptions=True)
 
 
+async def test_a_cancelled_sender_is_not_counted_any_more():
+    channel = Channel(1)
+    channel.try_send(0)
+    sender = asyncio.create_task(channel.send(1))
+    await settle()
+    assert channel.statistics().waiting_senders == 1
+    sender.cancel()
+    await settle()
+    assert channel.statistics().waiting_senders == 0
+
+
 class Model:
     """What a channel must do, said with a list."""
 
