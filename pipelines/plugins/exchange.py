@@ -27,11 +27,9 @@ async def opened(
     try:
         async with asyncio.timeout(timeout_s):
             stream = await runtime.current().open(engine, options, traceparent=traceparent_of())
-    except TimeoutError as error:
-        raise DeadlineError(
-            f"engine {engine} did not open a stream within {timeout_s:g} s; "
-            "the plugin may try again"
-        ) from error
+    except TimeoutError:
+        # Without its cause: livekit-agents prints the first one of the chain, a cancellation.
+        raise DeadlineError(f"engine {engine} opened no stream within {timeout_s:g} s") from None
     try:
         yield stream
     finally:

@@ -1,0 +1,39 @@
+import pytest
+from livekit.agents import APIConnectionError, APIError, APIStatusError, APITimeoutError
+
+from voxray.base.errors import (
+    CapacityError,
+    ConnectionFailedError,
+    DeadlineError,
+    EngineConfigError,
+    EngineError,
+    PeerFailedError,
+    ProtocolError,
+    StreamClosedError,
+    VoxrayError,
+)
+from voxray.pipelines.plugins.failures import api_error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "retryable"),
+    [
+        (EngineConfigError, APIStatusError, False),
+        (CapacityError, APIStatusError, True),
+        (DeadlineError, APITimeoutError, True),
+        (ConnectionFailedError, APIConnectionError, True),
+        (PeerFailedError, APIConnectionError, True),
+        (StreamClosedError, APIConnectionError, False),
+        (EngineError, APIError, False),
+        (ProtocolError, APIError, False),
+    ],
+)
+def test_livekit_agents_learns_what_to_try_again(
+    error: type[VoxrayError], kind: type[APIError], retryable: bool
+) -> None:
+    try:
+        raise api_error(error("replica speech-0 broke")) from error("replica speech-0 broke")
+    except APIError as raised:
+        assert type(raised) is kind
+        assert raised.retryable is retryable
+        assert "replica speech-0 broke" in str(raised)

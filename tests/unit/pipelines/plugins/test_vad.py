@@ -1,0 +1,218 @@
+import asyncio
+import logging
+
+import pytest
+from livekit import rtc
+from livekit.agents import APIConnectionError, APIStatusError, metrics, vad
+
+from tests.fakes.inference_client import FakeInferenceClient, FakeStream
+from voxray.base.errors import EngineConfigError, PeerFailedError
+from voxray.pipelines.engines.base import ProbabilityOutput
+from voxray.pipelines.plugins import vad as plugin
+from voxray.pipelines.plugins.vad import VAD
+
+WINDOW = 512
+
+
+def audio(windows: int = 1, rate: int = 16_000) -> rtc.AudioFrame:
+    count = windows * WINDOW * rate // 16_000
+    return rtc.AudioFrame(
+        data=bytes(2 * count), sample_rate=rate, num_channels=1, samples_per_channel=count
+    )
+
+
+def say(stream: FakeStream, probabilities: list[float]) -> None:
+    for index, probability in enumerate(probabilities, start=1):
+        stream.emit(ProbabilityOutput(index * WINDOW, probability, 0.0))
+
+
+@pytest.fixture
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin, "_BACKOFF", plugin.Backoff(first_s=1e-6, limit_s=1e-6))
+
+
+async def collect(stream: vad.VADStream) -> list[vad.VADEventType]:
+    return [event.type async for event in stream if event.type != "inference_done"]
+
+
+async def test_speech_is_found_and_the_engine_sees_the_audio(client: FakeInferenceClient) -> None:
+    voice = VAD(min_silence_duration=0.06)
+    stream = voice.stream()
+    stream.push_frame(audio(6, rate=48_000))
+    stream.end_input()
+    engine = await client.stream()
+    assert await engine.until(2) == [(bytes(2 * 6 * WINDOW * 3), 48_000), "<end>"]
+    say(engine, [0.1, 0.9, 0.9, 0.9, 0.0, 0.0])
+    engine.finish()
+
+    assert await collect(stream) == ["start_of_speech", "end_of_speech"]
+    assert (voice.model, voice.provider) == ("vad-model", "fakes")
+    await stream.aclose()
+
+
+async def test_a_flush_tells_the_rest_and_starts_afresh(client: FakeInferenceClient) -> None:
+    stream = VAD().stream()
+    stream.push_frame(audio(3))
+    stream.flush()
+    stream.push_frame(audio(1))
+    stream.end_input()
+    first = await client.stream()
+    await first.until(2)
+    say(first, [0.9, 0.9, 0.9])
+    first.finish()
+    second = await client.stream(1)
+    await second.until(2)
+    say(second, [0.0])
+    second.finish()
+
+    events = [event async for event in stream]
+    # The speech before the flush is told, has no end, and leaves nothing behind.
+    assert [event.type for event in events].count(vad.VADEventType.START_OF_SPEECH) == 1
+    assert (events[-1].speaking, events[-1].timestamp) == (False, 0.032)
+    assert first.inputs[-1] == second.inputs[-1] == "<end>"
+    await stream.aclose()
+
+
+async def test_no_engine_fails_the_stream_at_once(
+    client: FakeInferenceClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.refusals = [EngineConfigError("no engine is called 'vad'")]
+    stream = VAD().stream()
+    stream.push_frame(audio())
+
+    with pytest.raises(APIStatusError, match="no engine is called"):
+        await collect(stream)
+    assert client.opened == ["vad"]
+    await stream.aclose()
+
+
+@pytest.mark.usefixtures("_soon")
+async def test_a_lost_stream_is_replaced(
+    client: FakeInferenceClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = VAD(min_silence_duration=0.06).stream()
+    stream.push_frame(audio(3))
+    first = await client.stream()
+    await first.until(1)
+    say(first, [0.9, 0.9, 0.9])
+    with caplog.at_level(logging.WARNING):
+        first.fail(PeerFailedError("replica speech-0 broke"))
+        second = await client.stream(1)
+    stream.push_frame(audio(2))
+    stream.end_input()
+    await second.until(2)
+    say(second, [0.0, 0.0])
+    second.finish()
+
+    assert await collect(stream) == ["start_of_speech", "end_of_speech"]
+    assert [record.message for record in caplog.records] == [
+        "VAD stream was lost, opening another"
+    ]
+    assert first.closed
+    await stream.aclose()
+
+
+@pytest.mark.usefixtures("_soon")
+async def test_it_gives_up_after_several_attempts(client: FakeInferenceClient) -> None:
+    client.refusals = [PeerFailedError("no replica")] * 10
+    stream = VAD().stream()
+    stream.push_frame(audio())
+
+    with pytest.raises(APIConnectionError, match="no replica"):
+        await collect(stream)
+    assert len(client.opened) == 4
+    await stream.aclose()
+
+
+async def test_closing_amid_speech_ends_everything(client: FakeInferenceClient) -> None:
+    stream = VAD().stream()
+    stream.push_frame(audio(3))
+    engine = await client.stream()
+    await engine.until(1)
+    await stream.aclose()
+
+    assert engine.closed
+    with pytest.raises(RuntimeError, match="closed|ended"):
+        stream.push_frame(audio())
+
+
+async def test_a_stream_that_was_never_used_opens_nothing(client: FakeInferenceClient) -> None:
+    stream = VAD().stream()
+    stream.end_input()
+
+    assert await collect(stream) == []
+    assert client.opened == []
+    await stream.aclose()
+
+
+async def test_options_of_open_streams_change(client: FakeInferenceClient) -> None:
+    voice = VAD(activation_threshold=0.9)
+    stream = voice.stream()
+    stream.push_frame(audio(4))
+    engine = await client.stream()
+    await engine.until(1)
+    voice.update_options(activation_threshold=0.5, min_silence_duration=0.4)
+    say(engine, [0.6, 0.6])
+
+    assert [(await anext(stream)).type for _ in range(3)][-1] == "start_of_speech"
+    assert voice.min_silence_duration == 0.4
+    with pytest.raises(ValueError, match="deactivation_threshold"):
+        voice.update_options(deactivation_threshold=0.0)
+    await stream.aclose()
+
+
+async def test_a_frame_of_another_rate_is_left_out(
+    client: FakeInferenceClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = VAD().stream()
+    stream.push_frame(audio(1))
+    stream.push_frame(audio(1, rate=48_000))
+    stream.end_input()
+    engine = await client.stream()
+
+    assert [item[1] for item in (await engine.until(2))[:-1]] == [16_000]
+    assert "another sample rate" in caplog.text
+    await stream.aclose()
+
+
+async def test_metrics_name_the_model(client: FakeInferenceClient) -> None:
+    voice = VAD()
+    seen: list[metrics.VADMetrics] = []
+    voice.on("metrics_collected", seen.append)
+    stream = voice.stream()
+    stream.push_frame(audio(40))
+    stream.end_input()
+    engine = await client.stream()
+    await engine.until(2)
+    say(engine, [0.0] * 40)
+    engine.finish()
+    await collect(stream)
+    await stream.aclose()
+
+    assert seen[0].inference_count == 32
+    assert seen[0].metadata is not None
+    assert seen[0].metadata.model_name == "vad-model"
+
+
+async def test_load_takes_the_options_of_the_constructor() -> None:
+    assert VAD.load(min_silence_duration=0.7).min_silence_duration == 0.7
+    with pytest.raises(TypeError):
+        VAD.load(nonsense=1)
+
+
+async def test_many_calls_share_the_plugin(client: FakeInferenceClient) -> None:
+    voice = VAD()
+    streams = [voice.stream() for _ in range(3)]
+    for stream in streams:
+        stream.push_frame(audio(2))
+        stream.end_input()
+    for index in range(3):
+        engine = await client.stream(index)
+        await engine.until(2)
+        say(engine, [0.9, 0.9] if index == 1 else [0.0, 0.0])
+        engine.finish()
+
+    told = await asyncio.gather(*map(collect, streams))
+    assert sorted(map(len, told)) == [0, 0, 1]
+    for stream in streams:
+        await stream.aclose()
