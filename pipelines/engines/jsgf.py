@@ -7,8 +7,9 @@ public rules but one. Grammar: https://www.w3.org/TR/jsgf/
 import re
 from dataclasses import dataclass
 
-TOP_RULE = "voxray_top"
-"""The rule that is added to a grammar and stands for all its public rules."""
+_TOP = "voxray_top"
+TOP_RULE = f"voxray.{_TOP}"
+"""The rule that stands for all public rules of a grammar that was read."""
 
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 _HEADER = re.compile(r"\s*#JSGF\s+V?[\d.]+[^;]*;\s*grammar\s+[^\s;]+\s*;", re.IGNORECASE)
@@ -30,7 +31,7 @@ class Grammar:
     """A grammar whose rules fit together.
 
     Attributes:
-        text: the grammar, with `TOP_RULE` added.
+        text: the grammar, under the name of `voxray` and with `TOP_RULE` added.
         words: all words it uses, as it spells them.
     """
 
@@ -67,7 +68,9 @@ def read_grammar(text: str) -> Grammar:
         raise GrammarError(f"rule <{undefined[0]}> is used and not defined")
     words = frozenset().union(*(words for words, _ in rules.values()))
     top = " | ".join(f"<{name}>" for name in public)
-    return Grammar(text=f"{bare}\npublic <{TOP_RULE}> = {top};\n", words=words)
+    body = bare[header.end() :]
+    text = f"#JSGF V1.0; grammar voxray;{body}\npublic <{_TOP}> = {top};\n"
+    return Grammar(text=text, words=words)
 
 
 def _split(statement: str) -> tuple[str, bool, str]:
@@ -77,8 +80,8 @@ def _split(statement: str) -> tuple[str, bool, str]:
     if (match := _RULE.fullmatch(statement)) is None:
         raise GrammarError(f"not a rule (`public <name> = words;`): `{shown}`")
     name = match.group(2)
-    if name == TOP_RULE:
-        raise GrammarError(f"the rule name <{TOP_RULE}> is taken")
+    if name == _TOP:
+        raise GrammarError(f"the rule name <{_TOP}> is taken")
     return name, match.group(1) is not None, match.group(3)
 
 
