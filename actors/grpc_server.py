@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -20,8 +21,6 @@ logger = logging.getLogger(__name__)
 
 HELLO_TIMEOUT_S = 10.0
 """A connection that says nothing for so long at its beginning is closed."""
-STOP_GRACE_S = 0.5
-"""How long running calls may take to end when the server closes."""
 _GATHER_S = 0.002
 # Results of one engine batch come in one turn of the loop, those of several within this.
 
@@ -44,7 +43,12 @@ class InferenceServer:
     """Serves the engines of one process to the session hosts."""
 
     def __init__(
-        self, engine_host: EngineHost, *, replica_id: ReplicaId, token: str | None = None
+        self,
+        engine_host: EngineHost,
+        *,
+        replica_id: ReplicaId,
+        token: str | None = None,
+        others: Sequence[grpc.GenericRpcHandler] = (),
     ) -> None:
         """Prepare.
 
@@ -53,7 +57,9 @@ class InferenceServer:
             replica_id: who we are.
             token: what every caller has to bring as `authorization: Bearer ...`; None for
                 callers that are trusted as they are.
+            others: further services on the same port; they check their callers themselves.
         """
+        self._others = tuple(others)
         self._engines = engine_host
         self._replica_id = replica_id
         self._authorization = None if token is None else f"Bearer {token}".encode()
@@ -77,7 +83,7 @@ class InferenceServer:
             codec.DESCRIBE: grpc.unary_unary_rpc_method_handler(self._describe),
         }
         server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(codec.SERVICE, handlers),)
+            (grpc.method_handlers_generic_handler(codec.SERVICE, handlers), *self._others)
         )
         try:
             bound: int = server.add_insecure_port(f"{address}:{port}")
@@ -94,7 +100,8 @@ class InferenceServer:
         """End all connections and stop listening. Idempotent and safe before `start`."""
         server, self._server = self._server, None
         if server is not None:
-            await server.stop(STOP_GRACE_S)
+            # No grace: connections last as long as their hosts, which find another replica at once.
+            await server.stop(None)
 
     async def _describe(self, _request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         await self._authorize(context)
