@@ -84,7 +84,7 @@ class EmbeddedEngines:
     async def _open(self, engine: str, options: Mapping[str, Any], stream: EmbeddedStream) -> None:
         host = await self._host(engine)
         opened = host.open(
-            DEFAULT_ENGINES.get(engine, engine),
+            host.infos()[0].name,
             options,
             on_output=stream.deliver,
             on_end=stream.end,
@@ -117,6 +117,8 @@ class EmbeddedEngines:
         for task in started:
             if task.exception() is None:
                 await task.result().aclose()
+        # Engines are imported on it; its threads would outlive the loop by a moment.
+        await asyncio.get_running_loop().shutdown_default_executor()
 
     def _engine_host(self, name: str) -> EngineHost:
         return EngineHost(

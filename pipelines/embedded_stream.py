@@ -17,11 +17,13 @@ from voxray.base.errors import (
     StreamFinishedError,
 )
 from voxray.observability.events import EventSink, FramesDropped
+from voxray.pipelines.audio import BYTES_PER_SAMPLE, check_rate, pcm_to_samples
 from voxray.pipelines.engine_host import EngineStream
 from voxray.pipelines.engines.base import (
     EndOfInput,
     EngineInfo,
     EngineInput,
+    EngineKind,
     EngineOutput,
     FlushInput,
     TextInput,
@@ -31,8 +33,10 @@ logger = logging.getLogger(__name__)
 
 _OUTPUT_LIMIT = 16_384
 # Results that nobody has fetched: over eight minutes of VAD windows, more of anything else.
+_ENGINE_QUEUE = 256
+# Inputs that an engine stream is given ahead; it would lose what its queue (512) can't take.
 _BACKLOG_S = 120.0
-# Audio that a full engine stream holds back here. A whole recording may come in one go.
+# Audio that is held back here beyond it. A whole recording may come in one go.
 
 _Pcm: TypeAlias = tuple[bytes, int]
 _End: TypeAlias = StreamEndedError | EngineError
@@ -58,16 +62,20 @@ class Inlet:
     def drain(self) -> None:
         """Hand on what there is room for now."""
         try:
-            while self._waiting and self._offer(self._waiting[0]):
-                self._waiting_s -= _seconds(self._waiting.popleft())
+            while self._waiting and self._engine.pending < _ENGINE_QUEUE:
+                item = self._waiting.popleft()
+                self._waiting_s -= _seconds(item)
+                self._hand_on(item)
         except (StreamEndedError, EngineError):
             # The stream tells its end by a callback: input that crosses it is nobody's.
             self._waiting.clear()
+            self._waiting_s = 0.0
 
-    def _offer(self, item: EngineInput | _Pcm) -> bool:
+    def _hand_on(self, item: EngineInput | _Pcm) -> None:
         if isinstance(item, tuple):
-            return self._engine.push_pcm(*item)
-        return self._engine.push(item)
+            self._engine.push_pcm(*item)
+        else:
+            self._engine.push(item)
 
     def _drop(self) -> None:
         dropped = 0
@@ -114,19 +122,26 @@ class EmbeddedStream:
         """Hand in 16-bit little-endian mono PCM at `rate` Hz.
 
         Raises:
-            ProtocolError: an odd number of bytes.
+            ProtocolError: an odd number of bytes, a rate outside 8 to 192 kHz, or audio for an
+                engine that speaks.
             StreamEndedError: the stream has ended.
         """
-        if len(pcm) % 2:
-            raise ProtocolError(f"got {len(pcm)} bytes of PCM: 16-bit samples take an even number")
+        # Checked here, where the caller can be told.
+        if self.info.kind is EngineKind.TTS:
+            raise ProtocolError(f"engine {self.info.name} takes text and was given audio")
+        check_rate(rate)
+        pcm_to_samples(pcm)
         self._push((pcm, rate))
 
     def push_text(self, text: str) -> None:
         """Hand in text to speak.
 
         Raises:
+            ProtocolError: text for an engine that hears.
             StreamEndedError: the stream has ended.
         """
+        if self.info.kind is not EngineKind.TTS:
+            raise ProtocolError(f"engine {self.info.name} takes audio and was given text")
         self._push(TextInput(text))
 
     def flush(self) -> None:
@@ -227,4 +242,4 @@ class EmbeddedStream:
 
 
 def _seconds(item: EngineInput | _Pcm) -> float:
-    return len(item[0]) / 2 / item[1] if isinstance(item, tuple) else 0.0
+    return len(item[0]) / BYTES_PER_SAMPLE / item[1] if isinstance(item, tuple) else 0.0

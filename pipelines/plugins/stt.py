@@ -32,32 +32,44 @@ logger = logging.getLogger(__name__)
 
 
 class STT(stt.STT[Never]):
-    """Speech recognition in voxray's shared inference."""
+    """Speech recognition in voxray's shared inference.
 
-    def __init__(
+    The last four options say where the engine itself finds utterances in the audio; None
+    takes its own. A session with a VAD asks for the transcript before that.
+
+    Args:
+        grammar: what can be said, as JSGF text or the `Path` of a JSGF file; without one the
+            engine takes dictation. It is checked by the engine: a wrong one fails the first
+            stream with an `APIStatusError` that is not tried again.
+        language_model: path of an n-gram model instead, where the engine runs.
+        dictionary: path of a pronouncing dictionary, where the engine runs.
+        language: what is spoken.
+        interim_results: whether transcripts are told before they are certain.
+        activation_threshold: probability from which audio counts as speech.
+        min_speech_duration: seconds of speech before it counts.
+        min_silence_duration: seconds of silence after which an utterance has ended.
+        prefix_padding_duration: seconds before the speech that belong to it.
+        engine: name of an engine, or `stt` for the default one.
+
+    Raises:
+        EngineConfigError: the grammar's file can't be read.
+    """
+
+    def __init__(  # noqa: PLR0913 - one keyword an option, as every plugin of livekit-agents
         self,
         *,
         grammar: str | Path | None = None,
+        language_model: str | Path | None = None,
+        dictionary: str | Path | None = None,
         language: str = "en",
         interim_results: bool = True,
+        activation_threshold: float | None = None,
+        min_speech_duration: float | None = None,
         min_silence_duration: float | None = None,
+        prefix_padding_duration: float | None = None,
         engine: str = "stt",
     ) -> None:
-        """Prepare; the engine is asked for when the first audio comes.
-
-        Args:
-            grammar: what can be said, as JSGF text or the path of a JSGF file; without one the
-                engine takes dictation. It is checked by the engine: a wrong one fails the first
-                stream with an `APIStatusError` that is not tried again.
-            language: what is spoken.
-            interim_results: whether transcripts are told before they are certain.
-            min_silence_duration: seconds of silence after which the engine ends a segment by
-                itself; None takes the engine's own. A session with a VAD ends segments earlier.
-            engine: name of an engine, or `stt` for the default one.
-
-        Raises:
-            EngineConfigError: the grammar's file can't be read.
-        """
+        """Prepare; the engine is asked for when the first audio comes."""
         super().__init__(
             capabilities=stt.STTCapabilities(
                 streaming=True,
@@ -73,9 +85,14 @@ class STT(stt.STT[Never]):
         self._info: EngineInfo | None = None
         self._options = STTOptions(
             grammar=read_grammar(grammar),
+            language_model=None if language_model is None else str(language_model),
+            dictionary=None if dictionary is None else str(dictionary),
             language=language,
             interim_results=interim_results,
+            activation_threshold=activation_threshold,
+            min_speech_duration=min_speech_duration,
             min_silence_duration=min_silence_duration,
+            prefix_padding_duration=prefix_padding_duration,
         )
         self._streams: weakref.WeakSet[SpeechStream] = weakref.WeakSet()
 

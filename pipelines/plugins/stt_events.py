@@ -27,15 +27,15 @@ class StreamTimes:
 class SpeechEvents:
     """Keeps the order that sessions rely on: start, interims, final, end.
 
-    An engine that tells no edges has speech start with its first words and end with its final.
-    An end that comes before the final waits for it: whoever acts on the end wants the words.
+    An engine that tells edges tells the final of an utterance before its end. For one that tells
+    none, speech starts with its first words and ends with its final.
     """
 
     def __init__(self, request_id: str, *, interim_results: bool) -> None:
         self._request_id = request_id
         self._interim_results = interim_results
         self._speaking = False
-        self._ended_at_s: float | None = None
+        self._end_is_told = False
         self._unbilled_s = 0.0
 
     def take(self, output: EngineOutput, times: StreamTimes) -> list[stt.SpeechEvent]:
@@ -60,12 +60,11 @@ class SpeechEvents:
         return [self._event(stt.SpeechEventType.RECOGNITION_USAGE, recognition_usage=usage)]
 
     def _edge(self, edge: SpeechEdgeOutput, times: StreamTimes) -> list[stt.SpeechEvent]:
-        if edge.speaking:
-            # Speech that began again without a final in between: the one before had no words.
-            return [*self._end(times), *self._start(edge.at_s, times)]
-        if self._speaking:
-            self._ended_at_s = edge.at_s
-        return []
+        if not edge.speaking:
+            return self._end(edge.at_s, times)
+        started = self._start(edge.at_s, times)
+        self._end_is_told = True
+        return started
 
     def _interim(self, output: TranscriptOutput, times: StreamTimes) -> list[stt.SpeechEvent]:
         if not output.text or not self._interim_results:
@@ -77,32 +76,30 @@ class SpeechEvents:
 
     def _final(self, output: TranscriptOutput, times: StreamTimes) -> list[stt.SpeechEvent]:
         started = self._start(output.start_s, times) if output.text else []
-        if self._ended_at_s is None:
-            self._ended_at_s = output.end_s
         words = self._event(
             stt.SpeechEventType.FINAL_TRANSCRIPT,
             # Also without words: a turn that is committed by hand waits for a final.
             alternatives=[speech_data(output, times)],
-            speech_end_time=times.zero_at + self._ended_at_s,
+            speech_end_time=times.zero_at + output.end_s,
         )
-        return [*started, words, *self._end(times), *self.bill()]
+        ended = [] if self._end_is_told else self._end(output.end_s, times)
+        return [*started, words, *ended, *self.bill()]
 
     def _start(self, at_s: float, times: StreamTimes) -> list[stt.SpeechEvent]:
         if self._speaking:
             return []
         self._speaking = True
-        self._ended_at_s = None
         return [
             self._event(stt.SpeechEventType.START_OF_SPEECH, speech_start_time=times.zero_at + at_s)
         ]
 
-    def _end(self, times: StreamTimes) -> list[stt.SpeechEvent]:
-        ended_at_s, self._ended_at_s = self._ended_at_s, None
+    def _end(self, at_s: float, times: StreamTimes) -> list[stt.SpeechEvent]:
         if not self._speaking:
             return []
-        self._speaking = False
-        at = None if ended_at_s is None else times.zero_at + ended_at_s
-        return [self._event(stt.SpeechEventType.END_OF_SPEECH, speech_end_time=at)]
+        self._speaking = self._end_is_told = False
+        return [
+            self._event(stt.SpeechEventType.END_OF_SPEECH, speech_end_time=times.zero_at + at_s)
+        ]
 
     def _event(
         self,

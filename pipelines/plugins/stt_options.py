@@ -11,18 +11,28 @@ from voxray.base.errors import EngineConfigError
 class STTOptions:
     """Options of one stream; the meaning of each is told in `voxray.STT`."""
 
-    grammar: str | None
-    language: str
-    interim_results: bool
-    min_silence_duration: float | None
+    grammar: str | None = None
+    language_model: str | None = None
+    dictionary: str | None = None
+    language: str = "en"
+    interim_results: bool = True
+    activation_threshold: float | None = None
+    min_speech_duration: float | None = None
+    min_silence_duration: float | None = None
+    prefix_padding_duration: float | None = None
 
     def for_engine(self) -> dict[str, Any]:
         """Return the engine's options; what was not given is the engine's to choose."""
         given = {
             "grammar": self.grammar,
+            "language_model": self.language_model,
+            "dictionary": self.dictionary,
             "language": self.language,
-            "interim": self.interim_results,
+            "interim_results": self.interim_results,
+            "threshold": self.activation_threshold,
+            "min_speech_s": self.min_speech_duration,
             "min_silence_s": self.min_silence_duration,
+            "prefix_padding_s": self.prefix_padding_duration,
         }
         return {name: value for name, value in given.items() if value is not None}
 

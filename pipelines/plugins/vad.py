@@ -38,6 +38,19 @@ class VAD(vad.VAD):
     """Voice activity detection in voxray's shared inference.
 
     Options, defaults and events are those of the VAD that livekit-agents bundles.
+
+    Args:
+        activation_threshold: probability from which audio counts as speech.
+        deactivation_threshold: probability down to which it stays speech once it began;
+            0.15 less than the activation threshold if not given.
+        min_speech_duration: seconds of speech before it counts.
+        min_silence_duration: seconds of silence before the speech has ended.
+        prefix_padding_duration: seconds before the speech that belong to its frames.
+        max_buffered_speech: seconds of speech that its frames hold at most.
+        engine: name of an engine, or `vad` for the default one.
+
+    Raises:
+        ValueError: a duration is negative, or the deactivation threshold is not positive.
     """
 
     def __init__(  # noqa: PLR0913 - the option names of livekit-agents' own VAD
@@ -51,21 +64,7 @@ class VAD(vad.VAD):
         max_buffered_speech: float = 60.0,
         engine: str = "vad",
     ) -> None:
-        """Prepare; the engine is asked for when the first audio comes.
-
-        Args:
-            activation_threshold: probability from which audio counts as speech.
-            deactivation_threshold: probability down to which it stays speech once it began;
-                0.15 less than the activation threshold if not given.
-            min_speech_duration: seconds of speech before it counts.
-            min_silence_duration: seconds of silence before the speech has ended.
-            prefix_padding_duration: seconds before the speech that belong to its frames.
-            max_buffered_speech: seconds of speech that its frames hold at most.
-            engine: name of an engine, or `vad` for the default one.
-
-        Raises:
-            ValueError: a duration is negative, or the deactivation threshold is not positive.
-        """
+        """Prepare; the engine is asked for when the first audio comes."""
         super().__init__(capabilities=vad.VADCapabilities(update_interval=_WINDOW_S))
         self._engine = engine
         self._info: EngineInfo | None = None

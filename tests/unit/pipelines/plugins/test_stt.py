@@ -49,7 +49,7 @@ async def test_audio_goes_up_and_transcripts_come_back(client: FakeInferenceClie
     assert engine.options == {
         "grammar": "#JSGF V1.0; grammar g; public <g> = yes;",
         "language": "en",
-        "interim": True,
+        "interim_results": True,
     }
     engine.emit(interim("ye"), final("yes"))
     engine.finish()
@@ -225,7 +225,7 @@ async def test_a_whole_recording_is_recognized(
     assert (event.alternatives[0].start_time, event.alternatives[0].end_time) == (0.0, 0.9)
     assert sum(len(item[0]) for item in engine.inputs[:-1]) == 48_000
     assert seen[0].audio_duration == pytest.approx(1.0)
-    assert engine.options["interim"] is False
+    assert engine.options["interim_results"] is False
 
 
 async def test_a_silent_recording_has_no_words(client: FakeInferenceClient) -> None:

@@ -46,24 +46,37 @@ def test_times_count_from_the_start_of_the_input() -> None:
     assert words.speech_end_time == end.speech_end_time == 1002.0
 
 
-def test_edges_of_the_engine_are_told_and_the_end_waits_for_the_words() -> None:
-    events = run(SpeechEdgeOutput(True, 0.8), SpeechEdgeOutput(False, 1.9), final("hello"))
+def test_edges_of_the_engine_are_told() -> None:
+    events = run(SpeechEdgeOutput(True, 0.8), final("hello"), SpeechEdgeOutput(False, 1.9))
 
     assert kinds(events) == [START, FINAL, END]
     assert events[0].speech_start_time == 1000.8
     assert events[2].speech_end_time == 1001.9
 
 
-def test_an_edge_after_the_final_is_old_news() -> None:
+def test_a_long_speech_has_finals_before_its_end() -> None:
+    events = run(
+        SpeechEdgeOutput(True, 0.8), final("one"), final("two"), SpeechEdgeOutput(False, 1.9)
+    )
+
+    assert kinds(events) == [START, FINAL, FINAL, END]
+
+
+def test_an_end_edge_without_speech_is_old_news() -> None:
     assert kinds(run(final("hello"), SpeechEdgeOutput(False, 2.0))) == [START, FINAL, END]
 
 
-def test_speech_without_words_ends_when_the_next_begins() -> None:
-    events = run(
-        SpeechEdgeOutput(True, 0.8), SpeechEdgeOutput(False, 1.9), SpeechEdgeOutput(True, 3.0)
-    )
+def test_speech_without_words_starts_and_ends() -> None:
+    edges = (SpeechEdgeOutput(True, 0.8), SpeechEdgeOutput(False, 1.9))
 
-    assert kinds(events) == [START, END, START]
+    assert kinds(run(*edges, *edges)) == [START, END, START, END]
+
+
+def test_a_start_that_comes_twice_is_told_once() -> None:
+    """A stream was lost amid speech, and its successor hears the rest."""
+    events = run(SpeechEdgeOutput(True, 0.8), SpeechEdgeOutput(True, 0.1), final("hello"))
+
+    assert kinds(events) == [START, FINAL]
 
 
 def test_a_final_without_words_is_told_but_starts_nothing() -> None:
@@ -71,10 +84,6 @@ def test_a_final_without_words_is_told_but_starts_nothing() -> None:
 
     assert words.type is FINAL
     assert words.alternatives[0].text == ""
-
-
-def test_speech_that_came_to_nothing_is_ended() -> None:
-    assert kinds(run(SpeechEdgeOutput(True, 0.8), final(""))) == [START, FINAL, END]
 
 
 def test_the_next_speech_does_not_inherit_the_end_of_an_empty_one() -> None:

@@ -105,9 +105,7 @@ async def test_a_lost_stream_is_replaced(
     second.finish()
 
     assert await collect(stream) == ["start_of_speech", "end_of_speech"]
-    assert [record.message for record in caplog.records] == [
-        "VAD stream was lost, opening another"
-    ]
+    assert [record.message for record in caplog.records] == ["VAD stream was lost, opening another"]
     assert first.closed
     await stream.aclose()
 
@@ -132,7 +130,7 @@ async def test_closing_amid_speech_ends_everything(client: FakeInferenceClient) 
     await stream.aclose()
 
     assert engine.closed
-    with pytest.raises(RuntimeError, match="closed|ended"):
+    with pytest.raises(RuntimeError, match="input ended"):
         stream.push_frame(audio())
 
 

@@ -69,9 +69,7 @@ def test_it_tells_what_the_bundled_vad_tells(
             event.raw_accumulated_speech,
             event.raw_accumulated_silence,
         )
-        for event in bundled_events(
-            options, probabilities, bytes(2 * WINDOW * len(probabilities))
-        )
+        for event in bundled_events(options, probabilities, bytes(2 * WINDOW * len(probabilities)))
     ]
 
 

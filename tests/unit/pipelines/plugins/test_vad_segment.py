@@ -14,7 +14,6 @@ from voxray.pipelines.plugins.vad_audio import VADAudio
 from voxray.pipelines.plugins.vad_edges import VADOptions
 from voxray.pipelines.plugins.vad_segment import VADSegment
 
-
 runs = st.lists(st.tuples(st.floats(0.0, 1.0), st.integers(1, 12)), min_size=1, max_size=12)
 
 
