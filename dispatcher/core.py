@@ -96,10 +96,14 @@ class DispatcherCore:
         pause = state.now - before
         if pause > state.settings.lease_s * _STALL_SHARE:
             state.hosts.forgive(pause)
-        if state.stage is not Stage.OVER:
-            self._dispatch(item)
-            if state.dirty:
-                self._settle()
+        if state.stage is Stage.OVER:
+            # Only who asks gets an answer still; nothing else is left to decide.
+            if isinstance(item, inp.Offered):
+                self._offers.handle(item)
+            return state.take_commands()
+        self._dispatch(item)
+        if state.dirty:
+            self._settle()
         return state.take_commands()
 
     def next_deadline(self) -> float | None:
@@ -157,7 +161,8 @@ class DispatcherCore:
             case inp.FleetFound():
                 self._state.fleet_known = True
                 self._membership.found(item.hosts)
-                self._replicas.found(item.replicas)
+                fresh = not item.hosts and not item.replicas
+                self._replicas.found(item.replicas, fresh=fresh)
             case _:
                 self._dispatch_fleet(item)
 

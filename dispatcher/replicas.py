@@ -1,6 +1,7 @@
 """Inference replicas: how many run, which of them are alive, and where the hosts find them."""
 
 import random
+from collections import OrderedDict
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
@@ -28,6 +29,8 @@ LEASE_S = 5.0
 process at once by themselves."""
 STOP_S = 15.0
 """How long a replica has to stop before it is forgotten."""
+PAST_KEPT = 1000
+"""Replicas remembered after they went, so that a late heartbeat does not bring one back."""
 RESTART_BACKOFF = Backoff(first_s=1.0, limit_s=60.0)
 
 
@@ -66,6 +69,7 @@ class ReplicaSet:
         self._reasons = dict.fromkeys(self._groups, "")
         self._numbers = dict.fromkeys(self._groups, 0)
         self._replicas: dict[ReplicaId, ReplicaRecord] = {}
+        self._past: OrderedDict[ReplicaId, None] = OrderedDict()
         self._published: tuple[ReplicaEndpoint, ...] = ()
         self._look_again_at: float | None = None
 
@@ -117,8 +121,16 @@ class ReplicaSet:
             case _ as never:
                 assert_never(never)
 
-    def found(self, replica_ids: tuple[ReplicaId, ...]) -> None:
-        """Take in replicas that an earlier dispatcher left running; heartbeats follow."""
+    def found(self, replica_ids: tuple[ReplicaId, ...], *, fresh: bool) -> None:
+        """Take in replicas that an earlier dispatcher left running; heartbeats follow.
+
+        Args:
+            fresh: nothing at all was left running. Otherwise somebody may still know a replica
+                that is gone by now, so numbering goes on from the time in seconds, which no
+                earlier count can have reached.
+        """
+        if not fresh:
+            self._numbers = dict.fromkeys(self._groups, int(self._state.wall))
         for replica_id in replica_ids:
             if replica_id not in self._replicas:
                 replica = self._add(replica_id, _group_of(replica_id))
@@ -208,10 +220,10 @@ class ReplicaSet:
     def _heartbeat(self, heartbeat: ReplicaHeartbeat) -> None:
         state = self._state
         replica = self._replicas.get(heartbeat.replica_id)
-        if replica is None and not self._was_here(heartbeat.replica_id):
+        if replica is None and not heartbeat.replica_id not in self._past:
             replica = self._add(heartbeat.replica_id, heartbeat.group)
         if replica is None or replica.state is ReplicaState.STOPPING:
-            state.stale_reports += replica is None
+            state.stale_reports += 1
             state.dirty = False
             return
         state.dirty = (
@@ -235,14 +247,15 @@ class ReplicaSet:
                 )
             )
 
-    def _was_here(self, replica_id: ReplicaId) -> bool:
-        group, _, number = replica_id.rpartition("-")
-        return number.isdecimal() and int(number) <= self._numbers.get(group, 0)
-
     def _gone(self, replica_id: ReplicaId, reason: str) -> None:
         state = self._state
         replica = self._replicas.pop(replica_id, None)
-        if replica is None or replica.state is ReplicaState.STOPPING:
+        if replica is None:
+            return
+        self._past[replica_id] = None
+        if len(self._past) > PAST_KEPT:
+            self._past.popitem(last=False)
+        if replica.state is ReplicaState.STOPPING:
             return
         state.send(StopReplica(replica_id=replica_id))
         was_ready = replica.state is ReplicaState.READY

@@ -82,7 +82,8 @@ class Supervisor:
                 continue
             if not job.story[-1].cause.startswith(NO_FIT):
                 state.jobs.note(job, missing.reason, state.wall)
-            if state.now >= job.avoid_until or job.avoid not in state.hosts:
+            excluded = job.avoid is not None and job.avoid in state.hosts
+            if not excluded or state.now >= job.avoid_until:
                 # It may go anywhere and there is nowhere: the same holds for those behind it.
                 return
 
