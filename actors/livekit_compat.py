@@ -170,12 +170,13 @@ def registered_runners() -> Mapping[str, Callable[[], InferenceRunner]]:
     return dict(_InferenceRunner.registered_runners)
 
 
-def adopt_tracer_provider(provider: TracerProvider, *, allow_private: bool) -> None:
+def adopt_tracer_provider(provider: TracerProvider, *, allow_private: bool | None) -> None:
     """Make livekit-agents record its spans with our provider.
 
     Args:
         provider: the process's provider.
-        allow_private: whether words and identities may leave with the spans.
+        allow_private: whether words and identities may leave with the spans; None leaves that
+            to livekit-agents and its variable LIVEKIT_TELEMETRY_ALLOW_PII.
     """
     agents.telemetry.set_tracer_provider(provider, allow_pii=allow_private)
 

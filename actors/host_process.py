@@ -1,0 +1,222 @@
+"""A session host as a process: the program, its jobs' loop, control, inference and metrics.
+
+Constructed on the main thread, where the program is imported. The jobs have a loop of their own
+and control has another, so that a program that blocks its loop is seen, and still answers.
+"""
+
+import contextlib
+import gc
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from voxray.actors import livekit_compat
+from voxray.actors.contracts import Endpoint, JobOrder, ReplicaEndpoint, RequestAnswer
+from voxray.actors.control import ControlServer, ReportHub
+from voxray.actors.job_request import ANSWER_TIMEOUT_S
+from voxray.actors.job_task import HostResources
+from voxray.actors.local_inference import LocalInference
+from voxray.actors.place import Place, quietly
+from voxray.actors.program import LoadedProgram, prewarm
+from voxray.actors.session_host import SessionHost
+from voxray.app import load_program
+from voxray.base.errors import DeadlineError, ProgramError
+from voxray.base.ids import HostId, JobId
+from voxray.base.lifecycle import LoopThread
+from voxray.base.settings import Settings
+from voxray.base.timing import SystemClock
+from voxray.observability import logs, tracing
+from voxray.observability.exporter import MetricsServer
+from voxray.observability.metrics import MetricsSink
+from voxray.pipelines import runtime
+from voxray.pipelines.remote_client import RemoteInferenceClient
+from voxray.pipelines.routing import Replica
+
+# Short calls into a loop; the dispatcher waits a little longer for each.
+_CALL_S = 4.0
+_ANSWER_S = ANSWER_TIMEOUT_S + 0.3
+_START_S = 10.0
+# The dispatcher waits 60 s for a host to close before it kills it.
+_JOBS_CLOSE_S = 40.0
+_CLOSE_S = 5.0
+_PRELOAD = "LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE"
+_ALLOW_PRIVATE = "LIVEKIT_TELEMETRY_ALLOW_PII"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostConfig:
+    """What a host process is made with.
+
+    Attributes:
+        program_path: the user's program.
+        environment: variables that the program gets.
+        token: shared secret of the app's gRPC ports; None trusts everybody.
+    """
+
+    host_id: HostId
+    program_path: Path
+    settings: Settings
+    environment: dict[str, str]
+    place: Place
+    token: str | None = None
+
+
+class HostProcess:
+    """Runs one session host in this process. Every method may be called from any thread."""
+
+    def __init__(self, config: HostConfig) -> None:
+        """Import the program, run its `setup_fnc` and take jobs. On the main thread.
+
+        Raises:
+            ProgramError: the program can't be loaded, or its `setup_fnc` raised.
+            PortTakenError: no port is free in the configured range.
+        """
+        self._config = config
+        settings = config.settings
+        self._undo = contextlib.ExitStack()
+        os.environ.update(config.environment)
+        # Loaded when first used instead: a quarter of a gigabyte that few programs need.
+        os.environ.setdefault(_PRELOAD, "0")
+        logs.configure(settings.telemetry, role="host", fields={"host_id": config.host_id})
+        try:
+            self._tracing = tracing.setup(
+                settings.telemetry, role="host", app=settings.app, adopt=self._adopt
+            )
+            self._undo.callback(self._tracing.shutdown)
+            shared = self._load()
+            self._start(shared)
+        except BaseException:
+            self._undo.close()
+            raise
+        # What was imported lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the host is reached."""
+        return self._endpoint
+
+    def request(self, job: bytes) -> RequestAnswer:
+        """Run the program's `request_fnc`; a loop that is blocked is an answer too."""
+        try:
+            return self._jobs.call(self._host.request(job), _ANSWER_S)
+        except DeadlineError as error:
+            return RequestAnswer(accept=None, error=str(error))
+
+    def start_job(self, order: JobOrder) -> None:
+        """Start one generation of a job.
+
+        Raises:
+            CapacityError: the host is full, draining or closed.
+            DeadlineError: the jobs' loop is blocked.
+        """
+        self._jobs.call(self._host.start_job(order), _CALL_S)
+
+    def stop_job(self, job_id: JobId, generation: int, reason: str) -> None:
+        """Ask a job to end.
+
+        Raises:
+            DeadlineError: the jobs' loop is blocked.
+        """
+        self._jobs.call(self._host.stop_job(job_id, generation, reason), _CALL_S)
+
+    def set_replicas(self, replicas: tuple[ReplicaEndpoint, ...]) -> None:
+        """Tell the plugins' client where inference is; takes effect when the loop comes to it."""
+        known = tuple(
+            Replica(
+                replica_id=replica.replica_id,
+                group=replica.group,
+                engines=replica.engines,
+                address=replica.address,
+                node=replica.node,
+            )
+            for replica in replicas
+        )
+        self._jobs.loop.call_soon_threadsafe(self._inference.set_replicas, known)
+
+    def drain(self, deadline_s: float) -> None:
+        """Take no more jobs; how those that run end is reported."""
+        self._jobs.submit(self._host.drain(deadline_s))
+
+    def close(self) -> None:
+        """End all jobs with their shutdown callbacks, then everything else. Idempotent."""
+        self._undo.close()
+
+    def _adopt(self, provider: Any) -> None:
+        # Without the switch of livekit-agents, nothing that was said leaves with the spans.
+        asked_for = _ALLOW_PRIVATE in os.environ
+        livekit_compat.adopt_tracer_provider(provider, allow_private=None if asked_for else False)
+
+    def _load(self) -> HostResources:
+        program = load_program(self._config.program_path)
+        livekit_compat.prepare_process()
+        userdata = _prewarm(program)
+        executor: LocalInference | None = None
+        if runners := livekit_compat.registered_runners():
+            executor = LocalInference(runners)
+            self._undo.callback(executor.close)
+            executor.load()
+        self._sink = MetricsSink()
+        return HostResources(program=program, userdata=userdata, executor=executor, sink=self._sink)
+
+    def _start(self, shared: HostResources) -> None:
+        """Start everything, the control stream before the jobs that it reports on.
+
+        What is undone runs in the opposite order: jobs end while their reports still go out.
+        """
+        config, place = self._config, self._config.place
+        metrics = MetricsServer(
+            place.address, config.settings.http.metrics_ports, self._sink.registry
+        )
+        metrics_port = metrics.start()
+        self._undo.callback(metrics.close)
+        hub = ReportHub(config.settings.hosts.heartbeat_s)
+        control = self._loop_thread("control")
+        server = ControlServer(hub, token=config.token)
+        port = control.call(server.start(place.address), _START_S)
+        self._undo.callback(quietly(lambda: control.call(server.aclose(), _CLOSE_S)))
+        self._endpoint = place.endpoint(port=port, metrics_port=metrics_port)
+        self._jobs = self._loop_thread("jobs")
+        self._inference = self._jobs.call(self._connect_inference(), _START_S)
+        runtime.install(self._inference)
+        self._undo.callback(quietly(lambda: self._jobs.call(self._inference.aclose(), _CLOSE_S)))
+        self._undo.callback(runtime.uninstall, self._inference)
+        self._host = SessionHost(
+            config.host_id,
+            shared,
+            capacity=config.settings.hosts.sessions_per_host,
+            endpoint=self._endpoint,
+            report=hub.publish,
+        )
+        self._jobs.call(self._host.start(), _START_S)
+        self._undo.callback(
+            quietly(lambda: self._jobs.call(self._host.aclose(_JOBS_CLOSE_S), _JOBS_CLOSE_S + 10))
+        )
+        hub.attach(snapshot=lambda: (self._host.snapshot(),), heartbeat=self._host.heartbeat)
+
+    async def _connect_inference(self) -> RemoteInferenceClient:
+        config = self._config
+        return RemoteInferenceClient(
+            host_id=config.host_id,
+            node=config.place.node,
+            coalesce_ms=config.settings.inference.coalesce_ms,
+            sink=self._sink,
+            clock=SystemClock(),
+            token=config.token,
+        )
+
+    def _loop_thread(self, name: str) -> LoopThread:
+        thread = LoopThread(name)
+        self._undo.callback(thread.stop)
+        return thread
+
+
+def _prewarm(program: LoadedProgram) -> dict[str, Any]:
+    try:
+        return prewarm(program.hooks)
+    except Exception as error:
+        raise ProgramError(
+            f"{program.info.path}: its setup_fnc raised {type(error).__name__}: {error}"
+        ) from error

@@ -1,0 +1,129 @@
+"""An inference replica as a process: engines, their gRPC server, control and metrics."""
+
+from dataclasses import dataclass
+
+from voxray.actors.contracts import Endpoint, ReplicaHeartbeat
+from voxray.actors.control import ReportHub
+from voxray.actors.grpc_server import InferenceServer
+from voxray.actors.place import Place, quietly
+from voxray.base.ids import ReplicaId
+from voxray.base.lifecycle import LoopThread
+from voxray.base.settings import ReplicaGroupSettings, Settings
+from voxray.base.timing import SystemClock
+from voxray.observability import logs
+from voxray.observability.events import LoopLag
+from voxray.observability.exporter import MetricsServer
+from voxray.observability.loop_lag import LoopLagProbe
+from voxray.observability.metrics import MetricsSink
+from voxray.pipelines.engine_host import EngineHost
+
+_HEARTBEAT_S = 1.0
+# The gateway's own deadline for a replica's start is longer.
+_LOAD_S = 110.0
+_CLOSE_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicaConfig:
+    """What a replica is made with.
+
+    Attributes:
+        group: engines and limits of its group.
+        device: the device it was given, for people: `cpu`, `cuda:0`, `logical-gpu:0`.
+        token: shared secret of the app's gRPC ports; None trusts everybody.
+    """
+
+    replica_id: ReplicaId
+    group: ReplicaGroupSettings
+    settings: Settings
+    place: Place
+    device: str
+    token: str | None = None
+
+
+class InferenceHost:
+    """Runs one replica in this process, on a loop of its own. Every method is thread-safe."""
+
+    def __init__(self, config: ReplicaConfig) -> None:
+        """Load the engines and serve them.
+
+        Raises:
+            EngineConfigError: an engine is unknown, or its model can't be loaded.
+            PortTakenError: no port is free in the configured range.
+            DeadlineError: the engines did not load in time.
+        """
+        self._config = config
+        settings, group = config.settings, config.group
+        logs.configure(settings.telemetry, role="replica", fields={"replica_id": config.replica_id})
+        self._sink = MetricsSink()
+        self._engines = EngineHost(
+            group.engines,
+            max_streams=group.max_streams,
+            latency_budget_ms=group.latency_budget_ms,
+            max_batch=group.max_batch,
+            sink=self._sink,
+            clock=SystemClock(),
+        )
+        self._hub = ReportHub(_HEARTBEAT_S)
+        self._server = InferenceServer(
+            self._engines,
+            replica_id=config.replica_id,
+            token=config.token,
+            others=(self._hub.handler(config.token),),
+        )
+        self._probe = LoopLagProbe(
+            lambda late_s: self._sink.emit(LoopLag(process="replica", seconds=late_s))
+        )
+        self._metrics = MetricsServer(
+            config.place.address, settings.http.metrics_ports, self._sink.registry
+        )
+        self._loop = LoopThread("inference")
+        try:
+            self._loop.call(self._start(), _LOAD_S)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the replica is reached."""
+        return self._endpoint
+
+    def close(self) -> None:
+        """End all streams and free the engines. Idempotent."""
+        for step in (self._close_loop_side, self._metrics.close, self._loop.stop):
+            quietly(step)()
+
+    def heartbeat(self, _sequence: int = 0) -> ReplicaHeartbeat:
+        """Return a heartbeat; its being sent at all is what tells."""
+        config = self._config
+        return ReplicaHeartbeat(
+            replica_id=config.replica_id,
+            group=config.group.name,
+            engines=tuple(info.name for info in self._engines.infos()),
+            endpoint=self._endpoint,
+            device=config.device,
+            streams=self._engines.streams,
+            max_streams=self._engines.max_streams,
+            queue_s=self._engines.queue_s,
+        )
+
+    async def _start(self) -> None:
+        await self._engines.start()
+        place = self._config.place
+        metrics_port = self._metrics.start()
+        port = await self._server.start(place.address, 0)
+        self._probe.start()
+        self._endpoint = place.endpoint(port=port, metrics_port=metrics_port)
+        self._hub.attach(snapshot=lambda: (self.heartbeat(),), heartbeat=self.heartbeat)
+        await self._hub.start()
+
+    async def _stop(self) -> None:
+        self._probe.stop()
+        await self._hub.aclose()
+        await self._server.aclose()
+        await self._engines.aclose()
+
+    def _close_loop_side(self) -> None:
+        if self._loop.loop.is_running():
+            self._loop.call(self._stop(), _CLOSE_S)

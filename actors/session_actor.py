@@ -1,0 +1,77 @@
+"""Ray shell of a session host.
+
+A sync actor: its constructor runs on the process's main thread, where plugins register, and its
+methods on threads of their own, so that they answer while a job blocks the event loop.
+"""
+
+from pathlib import Path
+
+import ray
+from ray.util import get_node_ip_address
+
+from voxray.actors.contracts import Endpoint, JobOrder, ReplicaEndpoint, RequestAnswer
+from voxray.actors.host_process import HostConfig, HostProcess
+from voxray.actors.place import Place
+from voxray.base.ids import HostId, JobId
+from voxray.base.settings import Settings
+
+
+class SessionActor:
+    """One session host. Every method is short, except `close`."""
+
+    def __init__(
+        self,
+        host_id: HostId,
+        program_path: str,
+        settings: Settings,
+        environment: dict[str, str],
+        token: str | None,
+    ) -> None:
+        node = ray.get_runtime_context().get_node_id()
+        self._process = HostProcess(
+            HostConfig(
+                host_id=host_id,
+                program_path=Path(program_path),
+                settings=settings,
+                environment=environment,
+                place=Place(address=_address(), node=node),
+                token=token,
+            )
+        )
+
+    def endpoint(self) -> Endpoint:
+        """Return where the host is reached; the first call waits for its start."""
+        return self._process.endpoint
+
+    def request(self, job: bytes) -> RequestAnswer:
+        """Run the program's `request_fnc` for a serialised job."""
+        return self._process.request(job)
+
+    def start_job(self, order: JobOrder) -> None:
+        """Start one generation of a job.
+
+        Raises:
+            CapacityError: the host is full, draining or closed.
+            DeadlineError: a program blocks the jobs' loop.
+        """
+        self._process.start_job(order)
+
+    def stop_job(self, job_id: JobId, generation: int, reason: str) -> None:
+        """Ask a job to end; its end is reported on the control stream."""
+        self._process.stop_job(job_id, generation, reason)
+
+    def set_replicas(self, replicas: tuple[ReplicaEndpoint, ...]) -> None:
+        """Tell the host where inference is."""
+        self._process.set_replicas(replicas)
+
+    def drain(self, deadline_s: float) -> None:
+        """Take no more jobs."""
+        self._process.drain(deadline_s)
+
+    def close(self) -> None:
+        """End all jobs with their shutdown callbacks, then the host. Idempotent."""
+        self._process.close()
+
+
+def _address() -> str:
+    return str(get_node_ip_address())  # type: ignore[no-untyped-call]  # ray.util is untyped
