@@ -50,6 +50,8 @@ def main() -> int:
 
 def _set_up() -> None:
     started = time.monotonic()
+    # From here on the environment is in between, whatever its inputs become meanwhile.
+    _STAMP.unlink(missing_ok=True)
     steps: Sequence[tuple[str, Callable[[], None]]] = (
         ("creating .venv", _create_venv),
         ("fetching the installer", _install_uv),

@@ -44,7 +44,7 @@ def doctor(*, as_json: bool, config: Path | None) -> None:
     else:
         _show(results)
     if failed:
-        sys.exit(1)
+        click.get_current_context().exit(1)
 
 
 def _every_check(settings: Settings) -> Sequence[_Check]:
