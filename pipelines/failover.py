@@ -71,13 +71,13 @@ class Search:
         """Say what to do now."""
         if self._final is not None:
             return GiveUp(error=self._final)
-        excluded = [replica for replica, until_s in self._resting.items() if until_s > now_s]
+        excluded = {replica for replica, until_s in self._resting.items() if until_s > now_s}
+        if now_s >= self._deadline_s:
+            # Somebody who was never asked is asked also when the time is up.
+            excluded |= self._attempts.keys()
         found = choose(views, self._engine, node=self._node, now_s=now_s, excluded=excluded)
         if isinstance(found, Replica):
-            # Somebody to ask is asked once, also when the time is up.
-            if now_s < self._deadline_s or found.replica_id not in self._attempts:
-                return TryReplica(replica=found)
-            return GiveUp(error=self._exhausted("replicas fail again and again", offered=True))
+            return TryReplica(replica=found)
         if now_s >= self._deadline_s:
             return GiveUp(error=self._exhausted(found.reason, offered=found.offered or not views))
         return Wait(seconds=self._pause_s(now_s, found))

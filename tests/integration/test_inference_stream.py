@@ -16,12 +16,11 @@ from voxray.base.errors import (
     EngineConfigError,
     EngineError,
     PeerFailedError,
-    PortTakenError,
     ProtocolError,
     StreamClosedError,
     StreamFinishedError,
 )
-from voxray.base.ids import HostId, ReplicaId
+from voxray.base.ids import HostId
 from voxray.base.timing import SystemClock
 from voxray.observability.events import StreamReopened, StreamsChanged
 from voxray.pipelines.engines.base import EngineKind, SpeechOutput, TranscriptOutput
@@ -335,23 +334,6 @@ async def test_a_token_is_needed_where_one_is_set():
             client.wait_s = 0.2
             with pytest.raises(CapacityError, match="UNAUTHENTICATED"):
                 await client.open("stt", {})
-
-
-async def test_a_taken_port_is_said_so():
-    async with replica_here() as (server, host, replica):
-        port = int(replica.address.rsplit(":", 1)[1])
-        another = type(server)(host, replica_id=ReplicaId("speech-9"), token=None)
-        with pytest.raises(PortTakenError, match="speech-9"):
-            await another.start("127.0.0.1", port)
-        await another.aclose()
-
-
-async def test_a_server_closes_before_its_start_and_twice():
-    async with replica_here() as (server, host, _):
-        unstarted = type(server)(host, replica_id=ReplicaId("speech-9"), token=None)
-        await unstarted.aclose()
-        await server.aclose()
-        await server.aclose()
 
 
 async def test_a_closing_replica_is_left_for_another():
