@@ -23,7 +23,7 @@ class TurnRecord:
     """One turn as measured inside.
 
     Attributes:
-        number: counts the turns of a room, from 1.
+        number: counts the turns of a job's generation, from 1.
         stages: seconds by stage (`STAGES`); what was not measured is absent.
         tools: names of the tools that were called, in order.
     """
@@ -44,7 +44,7 @@ class TurnsApi:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._clock = clock or SystemClock()
         self._http: aiohttp.ClientSession | None = None
-        self._seen: set[int] = set()
+        self._cursor = 0
 
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=_REQUEST_TIMEOUT_S)
@@ -75,19 +75,20 @@ class TurnsApi:
         """
         deadline = self._clock.monotonic() + timeout_s
         while True:
-            fresh = [turn for turn in await self._fetch() if turn.number not in self._seen]
-            if fresh:
-                self._seen.update(turn.number for turn in fresh)
-                return max(fresh, key=lambda turn: turn.number)
+            if turns := await self._fetch():
+                self._cursor, newest = turns[-1]
+                return newest
             if self._clock.monotonic() >= deadline:
                 return None
             await asyncio.sleep(_POLL_S)
 
-    async def _fetch(self) -> list[TurnRecord]:
+    async def _fetch(self) -> list[tuple[int, TurnRecord]]:
+        """Return the turns after the cursor with their own cursors, oldest first."""
         if self._http is None:
             raise RuntimeError("the turns API is used as a context manager")
+        parameters = {"room": self._room, "after": str(self._cursor)}
         try:
-            async with self._http.get(self._url, params={"room": self._room}) as response:
+            async with self._http.get(self._url, params=parameters) as response:
                 response.raise_for_status()
                 content = await response.json()
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -99,12 +100,13 @@ class TurnsApi:
         return [_parse(self._url, item) for item in content]
 
 
-def _parse(url: str, item: Any) -> TurnRecord:
+def _parse(url: str, item: Any) -> tuple[int, TurnRecord]:
     try:
-        return TurnRecord(
+        turn = TurnRecord(
             number=int(item["number"]),
             stages={str(name): float(value) for name, value in item["stages"].items()},
             tools=tuple(str(name) for name in item.get("tools", ())),
         )
+        return int(item["cursor"]), turn
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"the answer of {url} holds something that is no turn") from error

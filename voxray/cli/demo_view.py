@@ -75,7 +75,9 @@ class DemoView(CallObserver):
             self._line("latency", f"{_ms(exchange.latency_s)} as heard{inside}")
 
     def closing(self, turns: Sequence[Turn]) -> None:
-        """Print the closing table."""
+        """Print the closing table, if there is anything to close."""
+        if not turns:
+            return
         self._console.print()
         self._console.print(turns_table(turns))
 

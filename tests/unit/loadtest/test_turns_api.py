@@ -16,6 +16,9 @@ async def dispatcher():
     async def turns(request):
         requests.append((request.query.get("room"), request.headers.get("Authorization")))
         page = pages.pop(0) if len(pages) > 1 else pages[0]
+        if isinstance(page, list):
+            after = int(request.query["after"])
+            page = [turn for turn in page if "cursor" not in turn or turn["cursor"] > after]
         return page if isinstance(page, web.Response) else web.json_response(page)
 
     app = web.Application()
@@ -26,7 +29,7 @@ async def dispatcher():
 
 
 def record(number, **fields):
-    return {"number": number, "stages": {"e2e": 0.5}, "tools": [], **fields}
+    return {"cursor": 10 + number, "number": number, "stages": {"e2e": 0.5}, "tools": [], **fields}
 
 
 async def test_newest_turn_once(dispatcher):
@@ -47,7 +50,14 @@ async def test_waits_for_a_turn(dispatcher):
 
 
 @pytest.mark.parametrize(
-    "page", [5, {"turns": []}, [{"stages": {}}], [{"number": 1, "stages": []}], ["x"]]
+    "page",
+    [
+        5,
+        {"turns": []},
+        [{"cursor": 1, "stages": {}}],
+        [{"number": 1, "cursor": 1, "stages": []}],
+        ["x"],
+    ],
 )
 async def test_answer_that_holds_no_turns(dispatcher, page):
     dispatcher.pages.append(page)
