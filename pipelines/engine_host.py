@@ -66,8 +66,8 @@ class EngineStream:
     def push(self, item: EngineInput) -> bool:
         """Queue one input; return False when the stream's bound is full and it was not taken.
 
-        Audio must be at the engine's rate. `FlushInput` and `EndOfInput` are always taken; a
-        flush with nothing to flush is left out of the counts.
+        Audio must be at the engine's rate. `FlushInput` and `EndOfInput` are always taken (of
+        flushes in a row, a full queue keeps one).
 
         Raises:
             ProtocolError: text for an engine that hears, or audio for one that speaks.
@@ -167,6 +167,8 @@ class EngineHost:
         created = await asyncio.to_thread(lambda: {name: create_engine(name) for name in names})
         for wanted in self._wanted:
             engine = created[wanted] if isinstance(wanted, str) else wanted
+            if engine.info.name in self._executors:
+                raise EngineConfigError(f"two engines are called {engine.info.name}")
             self._executors[engine.info.name] = self._execute(engine)
         starts = (executor.start() for executor in self._executors.values())
         try:

@@ -143,9 +143,10 @@ class EngineExecutor:
         if lane.input_ended:
             raise StreamClosedError("input was pushed after the end of input")
         flush, last = isinstance(item, FlushInput), isinstance(item, EndOfInput)
-        if flush and lane.flushed:
-            return True  # Nothing to flush; so no peer can fill the queue with flushes either.
-        if not self._batcher.put(lane.key, item, self._clock.monotonic(), force=flush or last):
+        force = last or (flush and not lane.flushed)
+        if not self._batcher.put(lane.key, item, self._clock.monotonic(), force=force):
+            if flush:
+                return True  # The one before it does the same: no peer fills memory with them.
             if isinstance(item, AudioInput):
                 self._sink.emit(FramesDropped(where="engine", frames=1))
             return False

@@ -69,19 +69,24 @@ class ScriptedSession:
 
 @dataclass
 class ScriptedEngine:
-    """The engine. A test may hand in its own instance through the host's `create`.
+    """The engine. A test hands its own instance to the host, instead of a name.
 
     Attributes:
+        name: its name.
         kind: what it pretends to be.
         max_batch: streams in one batch at most.
         sample_rate: Hz.
         gate: each batch waits for it to be set, so a test decides when a batch runs.
         poison_fails_batch: a poisoned text raises out of `run_batch` instead of failing alone.
         load_error: what `load` raises.
-        batches: the sizes of the batches so far; failed attempts included.
         on_batch: called on the engine's thread before each batch.
+        batches: the sizes of the batches so far; failed attempts included.
+        sessions: all that were opened.
+        loaded: how often it was loaded.
+        closed: how often it was closed.
     """
 
+    name: str = "scripted"
     kind: EngineKind = EngineKind.STT
     max_batch: int = 64
     sample_rate: int = 16_000
@@ -98,7 +103,7 @@ class ScriptedEngine:
     def info(self) -> EngineInfo:
         """What the engine is."""
         return EngineInfo(
-            name="scripted",
+            name=self.name,
             kind=self.kind,
             model="scripted",
             provider="voxray",
@@ -120,7 +125,7 @@ class ScriptedEngine:
         """
         known = {entry.name for entry in fields(ScriptedOptions)}
         if unknown := sorted(set(options) - known):
-            raise EngineConfigError(f"scripted: unknown option: {', '.join(unknown)}")
+            raise EngineConfigError(f"{self.name}: unknown option: {', '.join(unknown)}")
         session = ScriptedSession(ScriptedOptions(**options))
         self.sessions.append(session)
         return session

@@ -1,0 +1,87 @@
+"""Engines by name."""
+
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from voxray.base.errors import EngineConfigError
+from voxray.pipelines.engines import registry
+from voxray.pipelines.engines.base import EngineInfo, EngineKind
+from voxray.pipelines.engines.scripted import ScriptedEngine
+
+SCRIPTED = "voxray.pipelines.engines.scripted:ScriptedEngine"
+
+
+@pytest.fixture
+def declare(monkeypatch):
+    """Replaces what is installed by pairs of name and object."""
+
+    def replace(*pairs):
+        points = [EntryPoint(name, value, registry.ENTRY_POINT_GROUP) for name, value in pairs]
+        monkeypatch.setattr(registry, "entry_points", lambda group: points)
+
+    return replace
+
+
+def test_the_engines_in_the_box_are_declared_and_import():
+    assert set(registry.known_engines()) >= {"silero", "pocketsphinx", "espeak", "scripted"}
+    kinds = {
+        name: registry.create_engine(name).info.kind
+        for name in ("silero", "pocketsphinx", "espeak")
+    }
+    assert kinds == {
+        "silero": EngineKind.VAD,
+        "pocketsphinx": EngineKind.STT,
+        "espeak": EngineKind.TTS,
+    }
+
+
+def test_a_third_partys_engine_is_found(declare):
+    declare(("own", SCRIPTED))
+    assert isinstance(registry.create_engine("own"), ScriptedEngine)
+
+
+def test_unknown_names_are_told_with_the_known_ones(declare):
+    declare(("b", SCRIPTED), ("a", SCRIPTED))
+    with pytest.raises(EngineConfigError, match="'c'; known: a, b"):
+        registry.create_engine("c")
+
+
+def test_a_name_taken_by_two_packages_is_reported(declare):
+    declare(("own", SCRIPTED), ("own", "elsewhere:Engine"))
+    with pytest.raises(EngineConfigError, match=r"more than once.*elsewhere:Engine"):
+        registry.check_names(["own"])
+
+
+def test_the_same_package_seen_twice_is_no_conflict(declare):
+    declare(("own", SCRIPTED), ("own", SCRIPTED))
+    registry.check_names(["own"])
+
+
+def test_asking_twice_for_an_engine_is_a_mistake(declare):
+    declare(("own", SCRIPTED))
+    with pytest.raises(EngineConfigError, match="named twice: own"):
+        registry.check_names(["own", "own"])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("voxray_not_there:Engine", "can't be imported: ModuleNotFoundError"),
+        ("voxray.pipelines.engines.scripted:Nothing", "can't be imported: AttributeError"),
+        ("builtins:dict", "is not an Engine"),
+    ],
+)
+def test_what_is_no_engine_is_told(declare, value, message):
+    declare(("own", value))
+    with pytest.raises(EngineConfigError, match=message):
+        registry.create_engine("own")
+
+
+def test_the_first_of_a_kind_is_its_default():
+    infos = [
+        EngineInfo(name=name, kind=kind, model="m", provider="p", sample_rate=16_000)
+        for name, kind in (("a", EngineKind.STT), ("b", EngineKind.TTS), ("c", EngineKind.STT))
+    ]
+    assert registry.default_engine("stt", infos) is infos[0]
+    assert registry.default_engine("vad", infos) is None
