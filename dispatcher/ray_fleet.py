@@ -9,10 +9,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import ray
-from ray.actor import ActorHandle
 from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 
 from voxray.actors.contracts import Endpoint, JobOrder, ReplicaEndpoint, Report, RequestAnswer
@@ -38,6 +37,8 @@ from voxray.base.settings import ReplicaGroupSettings, Settings
 from voxray.dispatcher.fleet import Found
 
 T = TypeVar("T")
+# Ray's types of a handle differ with how the class was decorated; its methods are untyped anyway.
+_Actor: TypeAlias = Any
 logger = logging.getLogger(__name__)
 
 # Threads for the short methods of an actor; a blocked one must not hold up the next.
@@ -71,7 +72,7 @@ class RayFleet:
 
     def __init__(self, context: FleetContext) -> None:
         self._context = context
-        self._handles: dict[str, ActorHandle[Any]] = {}
+        self._handles: dict[str, _Actor] = {}
 
     async def find(self) -> Found:
         """Return the hosts and replicas that an earlier dispatcher left running."""
@@ -103,7 +104,7 @@ class RayFleet:
         name = host_actor_name(host_id)
         options = self._options(name, num_cpus=hosts.cpus, num_gpus=0)
 
-        def create() -> ActorHandle[Any]:
+        def create() -> _Actor:
             return (
                 ray.remote(SessionActor)
                 .options(**options)
@@ -149,7 +150,7 @@ class RayFleet:
         name = replica_actor_name(replica_id)
         options = self._options(name, num_cpus=group.cpus, num_gpus=group.gpus)
 
-        def create() -> ActorHandle[Any]:
+        def create() -> _Actor:
             return (
                 ray.remote(InferenceActor)
                 .options(**options)
@@ -183,7 +184,7 @@ class RayFleet:
         }
 
     async def _start(
-        self, name: str, create: Callable[[], ActorHandle[Any]], *, timeout_s: float
+        self, name: str, create: Callable[[], _Actor], *, timeout_s: float
     ) -> Endpoint:
         try:
             self._handles[name] = await self._blocking(create, f"create {name}")
@@ -215,7 +216,7 @@ class RayFleet:
         finally:
             self._handles.pop(name, None)
 
-    async def _handle(self, name: str) -> "ActorHandle[Any]":
+    async def _handle(self, name: str) -> _Actor:
         if name not in self._handles:
             self._handles[name] = await self._blocking(
                 lambda: ray.get_actor(name), f"look up {name}"

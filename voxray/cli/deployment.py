@@ -28,6 +28,7 @@ from voxray.base.ids import DISPATCHER_ACTOR
 from voxray.base.settings import Settings
 from voxray.cli import cluster as clusters
 from voxray.cli.probe import probe_program
+from voxray.pipelines.engines.registry import check_names
 
 # Variables that reach the program's processes on a cluster that this process did not start. On a
 # local one they inherit the whole environment.
@@ -131,6 +132,8 @@ async def deploy(
         ActorStartError: no session host or no inference replica could be started.
     """
     settings.livekit.require_complete()
+    for group in settings.inference.groups:
+        check_names(group.engines)
     settings = _with_port(settings)
     tell = on_progress or (lambda _: None)
     tell("loading the program and starting Ray")

@@ -111,7 +111,7 @@ async def _run(program: Path, settings: Settings, *, detach: bool) -> None:
             RunFile(
                 app=deployment.app,
                 api=deployment.api_url,
-                pid=os.getpid(),
+                pid=None if detach else os.getpid(),
                 token=deployment.api_token,
             )
         )

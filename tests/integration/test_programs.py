@@ -1,0 +1,63 @@
+"""Programs that nobody changed run by `voxray start`: in both forms, and with their faults."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.running_app import PROGRAMS, voxray_app
+from voxray.loadtest.access import LiveKitAccess
+from voxray.loadtest.call import CallObserver, CallPlan, run_call
+from voxray.loadtest.caller import Patience
+from voxray.loadtest.livekit_server import LiveKitServer
+from voxray.loadtest.questions import Question
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def access_to(server: LiveKitServer) -> LiveKitAccess:
+    return LiveKitAccess(url=server.url, api_key=server.api_key, api_secret=server.api_secret)
+
+
+def says(words: str) -> Question:
+    return Question(say=words, expect=tuple(words.split()))
+
+
+async def call(server: LiveKitServer, room: str, *words: str) -> list[str]:
+    """Call, say the words, and return the answers; every one must be right."""
+    plan = CallPlan(access=access_to(server), room=room, questions=[says(each) for each in words])
+    result = await run_call(plan, CallObserver())
+    assert not result.error, result.error
+    assert result.greeted
+    for turn in result.turns:
+        assert turn.correct, (turn.question.say, turn.exchange)
+    return [turn.exchange.answer for turn in result.turns]
+
+
+@pytest.mark.parametrize("program", ["quickstart.py", "quickstart_worker_options.py"])
+async def test_a_first_program_runs_unchanged(
+    livekit_server: LiveKitServer, tmp_path: Path, room_name: str, program: str
+) -> None:
+    async with voxray_app(livekit_server, tmp_path, PROGRAMS / program) as app:
+        answers = await call(livekit_server, room_name, "green river", "yellow window")
+        assert answers == ["you said green river.", "you said yellow window."]
+        ended = await app.until_event("JobEnded")
+        assert ended["outcome"] == "success", ended
+
+
+async def test_an_entrypoint_that_raises_ends_its_own_job_only(
+    livekit_server: LiveKitServer, tmp_path: Path, room_name: str
+) -> None:
+    async with voxray_app(livekit_server, tmp_path, PROGRAMS / "unruly.py") as app:
+        plan = CallPlan(
+            access=access_to(livekit_server),
+            room=f"bad-{room_name}",
+            questions=[says("red house")],
+            patience=Patience(agent_s=3.0),
+        )
+        assert (await run_call(plan, CallObserver())).error
+        bad = await app.until_event("JobEnded")
+        assert bad["outcome"] == "failed"
+        assert "RuntimeError: this room is not to my taste" in bad["reason"]
+        assert await call(livekit_server, room_name, "blue garden") == ["you said blue garden."]
+        story = await app.get(f"/jobs/{bad['job_id']}/story")
+        assert "not to my taste" in str(story)
