@@ -25,6 +25,7 @@ from voxray.base.timing import SystemClock
 from voxray.observability.events import StreamReopened, StreamsChanged
 from voxray.pipelines.engines.base import EngineKind, SpeechOutput, TranscriptOutput
 from voxray.pipelines.remote_client import RemoteInferenceClient
+from voxray.pipelines.remote_stream import CREDIT_BYTES, RESULT_LIMIT
 
 pytestmark = pytest.mark.integration
 
@@ -174,6 +175,46 @@ async def test_speech_goes_on_at_the_sample_where_the_killed_replica_stopped():
         heard.append(await speech_of(stream))
         expected = np.concatenate([np.arange(10_000)] * 10 + [np.arange(5)])
         assert np.array_equal(np.concatenate(heard), expected)
+
+
+async def test_speech_longer_than_the_credit_comes_whole():
+    async with replica_here() as (_, _, replica), client_of(replica) as client:
+        stream = await client.open("tts", {})
+        for _ in range(40):
+            stream.push_text("a" * 10_000)
+        stream.end_input()
+        assert len(await speech_of(stream)) * 2 == 800_000 > 3 * CREDIT_BYTES
+
+
+async def test_a_stream_whose_results_nobody_receives_is_closed():
+    async with replica_here() as (_, _, replica), client_of(replica) as client:
+        stream = await client.open("stt", {"interim": True})
+        while not stream.ended:
+            stream.push_audio(FRAME, RATE)
+            stream.push_audio(FRAME, 2 * RATE)  # Another rate: the two can't travel as one.
+            await asyncio.sleep(0)
+        for _ in range(RESULT_LIMIT):
+            await stream.receive()
+        with pytest.raises(StreamClosedError, match="results were not received"):
+            await stream.receive()
+
+
+async def test_a_stream_that_loses_every_replica_is_given_up():
+    async with (
+        replica_here(0) as (_, _, first),
+        replica_here(1) as (_, _, second),
+        client_of(first) as client,
+    ):
+        stream = await client.open("stt", {})
+        moves = 0
+        for number in range(6):
+            client.set_replicas(((second, first)[number % 2],))
+            moves += not stream.ended
+            await client._sink.until(
+                lambda events: len(events) >= moves or stream.ended  # noqa: B023 - awaited at once
+            )
+        with pytest.raises(PeerFailedError, match="again and again"):
+            await stream.receive()
 
 
 async def test_a_withdrawn_replica_hands_its_streams_over():
