@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
+from urllib.parse import urlparse
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -91,11 +92,16 @@ def _http_error(request: web.Request, error: web.HTTPException) -> web.Response:
 
 
 def _from_a_page(request: web.Request) -> bool:
-    """Whether a web page sent this: browsers say so, or the name is not of this machine."""
-    if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") != "none":
+    """Whether a page of another origin sent this: its browser says so, or took us for its host."""
+    origin = request.headers.get("Origin")
+    if origin is not None and urlparse(origin).netloc != request.host:
         return True
-    host = request.host.rpartition(":")[0] if not request.host.endswith("]") else request.host
-    return not is_loopback((host or request.host).strip("[]"))
+    if request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
+        return True
+    try:
+        return not is_loopback(urlparse(f"//{request.host}").hostname or "")
+    except ValueError:
+        return True
 
 
 def read_json(body: bytes) -> dict[str, object]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import aiohttp
 from livekit import api
+from livekit.api.room_service import RoomService
 from livekit.protocol.models import ParticipantInfo
 from livekit.protocol.room import ListParticipantsRequest, ListRoomsRequest
 
@@ -106,7 +107,7 @@ class RoomDirectory:
         return api.LiveKitAPI.with_token(token, self._settings.url, session=self._session)
 
 
-async def _participants(service: api.RoomService, room: str) -> Iterable[ParticipantInfo]:
+async def _participants(service: RoomService, room: str) -> Iterable[ParticipantInfo]:
     """Return who is in a room. An unknown room is an error to some servers, empty to others."""
     try:
         answer = await service.list_participants(ListParticipantsRequest(room=room))

@@ -61,6 +61,7 @@ class WorkerSocket:
         self._clock = clock
         self._wake = asyncio.Event()
         self._flushed = asyncio.Event()
+        self._registered = asyncio.Event()
         self._ping_sent_s = 0.0
         self.round_trip_s: float | None = None
         """Seconds from the last answered ping to its pong; None before."""
@@ -138,8 +139,9 @@ class WorkerSocket:
                     elif isinstance(event, UnknownMessage):
                         logger.debug("ignored a message of livekit", extra={"kind": event.kind})
                     else:
+                        if isinstance(event, Registered):
+                            self._registered.set()
                         self._on_event(event)
-                self._wake.set()  # A registration makes the protocol want to send.
             case aiohttp.WSMsgType.TEXT:
                 self._protocol.receive_text()
             case aiohttp.WSMsgType.ERROR:
@@ -168,6 +170,7 @@ class WorkerSocket:
 
     async def _keep_alive(self) -> NoReturn:
         """Repeat our load, and ping the worker service behind whatever proxy answers for it."""
+        await self._registered.wait()
         ticks = 0
         while not self._protocol.silent:
             if ticks % _STATUSES_PER_PING == 0:
