@@ -189,7 +189,7 @@ class DispatcherService:
         if isinstance(event, ConnectionEnded):
             self._connection_ended(event.error)
             return
-        item = input_of(event, self._clock.wall(), self._begin_trace)
+        item = input_of(event, self._clock.wall(), self._settings.livekit.url, self._begin_trace)
         if item is not None:
             self._tell(item)
 

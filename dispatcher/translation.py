@@ -48,13 +48,17 @@ def intent_of(command: WorkerCommand) -> Intent:
 
 
 def input_of(
-    event: WorkerEvent, received_at: float, begin_trace: Callable[[AvailabilityRequest], str]
+    event: WorkerEvent,
+    received_at: float,
+    url: str,
+    begin_trace: Callable[[AvailabilityRequest], str],
 ) -> inp.Input | None:
     """Return what the core is told for a message of LiveKit's, or None for nothing.
 
     Args:
         event: the message.
         received_at: Unix seconds.
+        url: the server that we are connected to; an assignment without a URL means it.
         begin_trace: begins the trace of an offer's call; returns its `traceparent`.
     """
     match event:
@@ -69,7 +73,7 @@ def input_of(
                 traceparent=begin_trace(event),
             )
         case JobAssignment():
-            return inp.Assigned(job_id=event.job_id, url=event.url, token=event.token)
+            return inp.Assigned(job_id=event.job_id, url=event.url or url, token=event.token)
         case JobTermination(job_id=job_id):
             return inp.Terminated(job_id=job_id)
         case Disconnected(reason=reason):

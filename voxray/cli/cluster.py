@@ -31,6 +31,8 @@ RAY_ENVIRONMENT: Mapping[str, str] = {
     "RAY_memory_monitor_refresh_ms": "0",
     # Lines of different calls may be equal; none is to be folded away.
     "RAY_DEDUP_LOGS": "0",
+    # gRPC tells every closed connection at INFO otherwise.
+    "GRPC_VERBOSITY": "ERROR",
     # No usage report leaves the machine.
     "RAY_USAGE_STATS_ENABLED": "0",
 }

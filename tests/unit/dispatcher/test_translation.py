@@ -71,9 +71,13 @@ def test_commands(command: WorkerCommand, intent: Intent) -> None:
             JobAssignment(job_id=JOB, url="ws://x", token="t"),
             inp.Assigned(job_id=JOB, url="ws://x", token="t"),
         ),
+        (
+            JobAssignment(job_id=JOB, url="", token="t"),
+            inp.Assigned(job_id=JOB, url="ws://here", token="t"),
+        ),
         (JobTermination(job_id=JOB), inp.Terminated(job_id=JOB)),
         (ConnectionEnded(error=ConnectionFailedError("x")), None),
     ],
 )
 def test_events(event: WorkerEvent, item: inp.Input | None) -> None:
-    assert input_of(event, 12.0, lambda request: f"trace-{request.job_id}") == item
+    assert input_of(event, 12.0, "ws://here", lambda request: f"trace-{request.job_id}") == item
