@@ -157,15 +157,15 @@ class WorkerSocket:
         while True:
             self._wake.clear()
             try:
-                for data in self._protocol.take():
-                    await self._ws.send_bytes(data)
+                while messages := self._protocol.take():
+                    for data in messages:
+                        await self._ws.send_bytes(data)
             except (aiohttp.ClientError, OSError) as error:
                 # Job updates that are lost here are of jobs that LiveKit forgets now anyway.
                 raise ConnectionFailedError(
                     f"the connection to livekit broke on a write: {type(error).__name__}"
                 ) from error
-            if not self._protocol.pending:
-                self._flushed.set()
+            self._flushed.set()
             await self._wake.wait()
 
     async def _keep_alive(self) -> NoReturn:
