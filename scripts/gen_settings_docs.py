@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from voxray.base import settings
 from voxray.base.settings import ReplicaGroupSettings, Settings
+from voxray.base.settings_sources import COMMON_VARIABLES
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 
@@ -65,8 +65,7 @@ http:
 def render() -> str:
     """Return the page's text."""
     common = "".join(
-        f"- `{variable}`: `{'.'.join(place)}`\n"
-        for variable, place in settings._COMMON_VARIABLES.items()  # noqa: SLF001 - shown here only
+        f"- `{variable}`: `{'.'.join(place)}`\n" for variable, place in COMMON_VARIABLES.items()
     )
     sections = [_section("Top level", "", Settings)]
     for name, field in Settings.model_fields.items():

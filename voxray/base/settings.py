@@ -1,6 +1,6 @@
 """Settings: flags over environment over `voxray.yaml` over defaults, checked as a whole.
 
-This is the only module that reads the environment, and only when `load_settings` is called.
+The environment is read only when `load_settings` is called, from what it is given.
 Every component gets its own frozen part, handed down whole.
 
 Variables: `LIVEKIT_URL`, `LIVEKIT_API_KEY`, `LIVEKIT_API_SECRET`, `OTEL_EXPORTER_OTLP_ENDPOINT`,
@@ -8,29 +8,15 @@ and `VOXRAY_<SECTION>__<FIELD>` for every field below, e.g. `VOXRAY_HOSTS__SESSI
 (top-level fields: `VOXRAY_APP`).
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlparse
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from voxray.base.errors import ConfigError
-
-SETTINGS_FILE = "voxray.yaml"
-_ENVIRONMENT_PREFIX = "VOXRAY_"
-_SECTION_SEPARATOR = "__"
-# Variables that other tools define and that mean one of our fields.
-_COMMON_VARIABLES = {
-    "LIVEKIT_URL": ("livekit", "url"),
-    "LIVEKIT_API_KEY": ("livekit", "api_key"),
-    "LIVEKIT_API_SECRET": ("livekit", "api_secret"),
-    "OTEL_EXPORTER_OTLP_ENDPOINT": ("telemetry", "otlp_endpoint"),
-}
-# VOXRAY_ variables that are not settings of an app.
-_NOT_SETTINGS = frozenset({"VOXRAY_API", "VOXRAY_HOME", "VOXRAY_LIVEKIT_SERVER"})
+from voxray.base.settings_sources import gather
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -244,121 +230,8 @@ def load_settings(
     Raises:
         ConfigError: names the source, the place and the fault of each bad value.
     """
-    path = file or Path(SETTINGS_FILE)
-    from_file = _read_file(path) if file is not None or path.is_file() else {}
-    from_environment, origins = _read_environment(environment)
-    from_flags = _without_none(flags or {})
-    merged = _merge(_merge(from_file, from_environment), from_flags)
+    gathered = gather(environment, flags=flags, file=file)
     try:
-        return Settings.model_validate(merged)
+        return Settings.model_validate(gathered.values)
     except ValidationError as error:
-        raise ConfigError(_explain(error, from_flags, origins, path)) from error
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text") from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f":{mark.line + 1}:{mark.column + 1}" if mark is not None else ""
-        raise ConfigError(f"{path}{place}: is not valid YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not valid YAML: {error}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: must hold a mapping of settings, not {type(content).__name__}")
-    return content
-
-
-def _read_environment(
-    environment: Mapping[str, str],
-) -> tuple[dict[str, Any], dict[tuple[str, ...], str]]:
-    values: dict[str, Any] = {}
-    origins: dict[tuple[str, ...], str] = {}
-    for variable, text in sorted(environment.items()):
-        # An empty variable counts as unset, as everywhere in LiveKit's tools.
-        if not text or variable in _NOT_SETTINGS:
-            continue
-        if variable in _COMMON_VARIABLES:
-            place: tuple[str, ...] = _COMMON_VARIABLES[variable]
-            value: Any = text
-        elif variable.startswith(_ENVIRONMENT_PREFIX):
-            name = variable.removeprefix(_ENVIRONMENT_PREFIX).lower()
-            place = tuple(name.split(_SECTION_SEPARATOR))
-            value = _parse_variable(text)
-        else:
-            continue
-        origins[place] = variable
-        part = values
-        for key in place[:-1]:
-            nested = part.setdefault(key, {})
-            if not isinstance(nested, dict):
-                raise ConfigError(f"{variable}: {key} is set as a single value elsewhere")
-            part = nested
-        part[place[-1]] = value
-    return values, origins
-
-
-def _parse_variable(text: str) -> Any:
-    # Lists and objects are given as JSON; everything else is left to the field's type.
-    if text[0] not in "[{":
-        return text
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
-
-
-def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    kept: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            if nested := _without_none(value):
-                kept[key] = nested
-        elif value is not None:
-            kept[key] = value
-    return kept
-
-
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        lower = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(lower, Mapping):
-            merged[key] = _merge(lower, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _explain(
-    error: ValidationError,
-    flags: Mapping[str, Any],
-    origins: Mapping[tuple[str, ...], str],
-    path: Path,
-) -> str:
-    lines = []
-    for fault in error.errors(include_url=False, include_input=False, include_context=False):
-        place = tuple(str(part) for part in fault["loc"])
-        if _contains(flags, place):
-            source = "command line"
-        else:
-            known = (origins[place[:n]] for n in range(len(place), 0, -1) if place[:n] in origins)
-            source = next(known, str(path))
-        what = "unknown setting" if fault["type"] == "extra_forbidden" else fault["msg"]
-        lines.append(f"{source}: {'.'.join(place)}: {what}")
-    return "; ".join(lines)
-
-
-def _contains(values: Mapping[str, Any], place: tuple[str, ...]) -> bool:
-    part: Any = values
-    for key in place:
-        if not isinstance(part, Mapping) or key not in part:
-            return False
-        part = part[key]
-    return True
+        raise ConfigError(gathered.explain(error)) from error
