@@ -11,6 +11,8 @@ from voxray.base.errors import (
     ConnectionFailedError,
     EngineConfigError,
     EngineError,
+    PeerFailedError,
+    StreamEndedError,
     VoxrayError,
 )
 from voxray.base.ids import ReplicaId
@@ -135,3 +137,10 @@ def error_of(failure: Failed) -> VoxrayError:
             return ConnectionFailedError(failure.message)
         case _:
             return EngineError(failure.message)
+
+
+def end_of(error: VoxrayError) -> EngineError | StreamEndedError:
+    """Return what the reader of a running stream is told of an error."""
+    if isinstance(error, EngineError | StreamEndedError):
+        return error
+    return PeerFailedError(str(error))

@@ -6,13 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from voxray.base.errors import (
-    EngineError,
-    PeerFailedError,
-    StreamClosedError,
-    StreamEndedError,
-    VoxrayError,
-)
+from voxray.base.errors import PeerFailedError, StreamClosedError, VoxrayError
 from voxray.base.ids import HostId, ReplicaId
 from voxray.base.lifecycle import TaskOwner
 from voxray.base.timing import Backoff, Clock
@@ -26,6 +20,7 @@ from voxray.pipelines.failover import (
     Search,
     TryReplica,
     Wait,
+    end_of,
 )
 from voxray.pipelines.remote_stream import RemoteStream
 from voxray.pipelines.routing import Replica, ReplicaView
@@ -254,10 +249,8 @@ class RemoteInferenceClient:
             self._sink.emit(
                 StreamReopened(engine=stream.engine, gap_s=gap_s, replayed_s=stream.replayed_s)
             )
-        elif isinstance(error, EngineError | StreamEndedError):
-            stream.finish(error)
         else:
-            stream.finish(PeerFailedError(str(error)))
+            stream.finish(end_of(error))
 
     def _forget(self, stream: RemoteStream) -> None:
         self._streams.pop(stream, None)

@@ -22,7 +22,7 @@ from voxray.pipelines.engines.base import (
     TextInput,
     TranscriptOutput,
 )
-from voxray.pipelines.failover import LOST, error_of
+from voxray.pipelines.failover import LOST, end_of, error_of
 from voxray.pipelines.resume import HeardResume, SpeechResume, speech_output, told_at_s
 from voxray.pipelines.stream_client import Attachment, ReplicaConnection
 from voxray.pipelines.wire import messages as m
@@ -279,7 +279,7 @@ class RemoteStream:
         elif failure.retryable:
             self._on_failure(self, failure)
         else:
-            self.finish(error_of(failure))
+            self.finish(end_of(error_of(failure)))
 
     def _decide(self, failure: m.Failed | None) -> None:
         if self._answer is not None and not self._answer.done():

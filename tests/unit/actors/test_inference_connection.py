@@ -99,6 +99,16 @@ def test_audio_is_acknowledged_once_all_listeners_have_worked_through_it(host):
     assert [message.sequence for message in host.connection.take()] == [3]
 
 
+def test_a_listener_whose_input_ended_holds_nothing_back(host):
+    done = host.open(1, source=5)
+    going = host.open(2, source=5)
+    host.say(m.EndInput(1))
+    host.audio(5, 1)
+    going.work()
+    assert [message.sequence for message in host.connection.take()] == [1]
+    assert done.inputs == [EndOfInput()]
+
+
 def test_acknowledgements_come_after_the_results_and_only_once(host):
     stream = host.open(1)
     for sequence in range(1, 4):
