@@ -220,7 +220,7 @@ class ReplicaSet:
     def _heartbeat(self, heartbeat: ReplicaHeartbeat) -> None:
         state = self._state
         replica = self._replicas.get(heartbeat.replica_id)
-        if replica is None and not heartbeat.replica_id not in self._past:
+        if replica is None and heartbeat.replica_id not in self._past:
             replica = self._add(heartbeat.replica_id, heartbeat.group)
         if replica is None or replica.state is ReplicaState.STOPPING:
             state.stale_reports += 1

@@ -1,0 +1,143 @@
+from tests.fakes.dispatch_world import World, endpoint
+from voxray.actors.contracts import ReplicaHeartbeat
+from voxray.base.ids import ReplicaId
+from voxray.base.settings import HostSettings, InferenceSettings, ReplicaGroupSettings
+from voxray.dispatcher import commands as cmd
+from voxray.dispatcher import inputs as inp
+from voxray.observability import events as ev
+
+
+def world(*, start_core=True, **groups):
+    settings = InferenceSettings(
+        groups=tuple(
+            ReplicaGroupSettings(name=name, engines=("silero",), replicas=count)
+            for name, count in (groups or {"speech": 2}).items()
+        )
+    )
+    return World(hosts=HostSettings(max_hosts=1), inference=settings, start_core=start_core)
+
+
+def ids(one):
+    return [each.replica_id for each in one.of(cmd.StartReplica)]
+
+
+def published(one):
+    return [each.replica_id for each in one.of(cmd.SetReplicas)[-1].replicas]
+
+
+def heartbeat(replica_id, group="speech"):
+    return inp.ReplicaHeartbeatReceived(
+        heartbeat=ReplicaHeartbeat(
+            replica_id=replica_id,
+            group=group,
+            engines=("silero",),
+            endpoint=endpoint(replica_id),
+            device="cuda:0",
+            streams=3,
+            max_streams=8,
+        )
+    )
+
+
+def test_every_group_is_started_at_its_size():
+    one = world(speech=2, big=1)
+    assert ids(one) == ["speech-1", "speech-2", "big-1"]
+    assert one.of(cmd.StartReplica)[2].group.name == "big"
+
+
+def test_hosts_are_told_of_replicas_that_report_once_per_change():
+    one = world()
+    one.advance(5.0)
+    assert published(one) == ["speech-1", "speech-2"]
+    endpoint_of_first = one.of(cmd.SetReplicas)[-1].replicas[0]
+    assert (endpoint_of_first.address, endpoint_of_first.engines) == ("speech-1:1", ("silero",))
+    count = len(one.of(cmd.SetReplicas))
+    one.advance(20.0)
+    assert len(one.of(cmd.SetReplicas)) == count
+    assert [each.device for each in one.of(ev.ReplicaReady)] == ["cpu", "cpu"]
+
+
+def test_a_lost_replica_is_unpublished_at_once_and_replaced_under_a_new_id():
+    one = world()
+    one.advance(20.0)
+    one.kill_replica(ReplicaId("speech-1"))
+    one.advance(0.1)
+    assert published(one) == ["speech-2"]
+    assert ids(one)[-1] == "speech-3"
+    one.advance(3.0)
+    assert published(one) == ["speech-2", "speech-3"]
+    lost = one.of(ev.ReplicaLost)
+    assert [(each.replica_id, each.was_ready) for each in lost] == [("speech-1", True)]
+    assert cmd.StopReplica(replica_id=ReplicaId("speech-1")) in one.commands
+
+
+def test_a_silent_replica_is_lost():
+    one = world(speech=1)
+    one.advance(20.0)
+    one.replicas["speech-1"] = False
+    one.advance(6.0)
+    assert "no report for 5 s" in one.of(ev.ReplicaLost)[0].reason
+    # Its late heartbeat does not bring it back.
+    one.tell(heartbeat(ReplicaId("speech-1")))
+    assert "speech-1" not in [each.replica_id for each in one.core.snapshot().replicas]
+
+
+def test_starts_that_fail_back_off_and_the_reason_is_shown():
+    one = world(start_core=False, speech=1)
+    one._start_replica = lambda command: one.later(
+        0.1, inp.ReplicaFailed(replica_id=command.replica_id, reason="no such engine")
+    )
+    one.begin()
+    one.advance(300.0)
+    assert 5 < len(ids(one)) < 20
+    assert len(set(ids(one))) == len(ids(one))
+    (group,) = one.core.snapshot().groups
+    assert (group.wanted, group.ready, group.reason) == (1, 0, "no such engine")
+    assert {each.was_ready for each in one.of(ev.ReplicaLost)} == {False}
+
+
+def test_found_replicas_are_kept_and_their_numbers_not_used_again():
+    one = world(start_core=False)
+    found = ReplicaId("speech-7")
+    one.tell(inp.FleetFound(replicas=(found,)))
+    one.tell(heartbeat(found))
+    (new,) = ids(one)
+    assert new.startswith("speech-")
+    assert int(new.removeprefix("speech-")) > 1_000_000
+    states = {each.replica_id: each.state for each in one.core.snapshot().replicas}
+    assert states == {found: "ready", new: "starting"}
+
+
+def test_what_no_group_wants_is_stopped():
+    one = world(start_core=False, speech=1)
+    wanted, surplus, old = (ReplicaId(name) for name in ("speech-1", "speech-2", "old-1"))
+    one.tell(inp.FleetFound(replicas=(wanted, surplus, old)))
+    assert [each.replica_id for each in one.of(cmd.StopReplica)] == [surplus, old]
+    assert not ids(one)
+    one.advance(1.0)
+    assert [each.replica_id for each in one.core.snapshot().replicas] == [wanted]
+    assert not one.of(ev.ReplicaLost)
+
+
+def test_status_shows_replicas():
+    one = world(start_core=False, speech=1)
+    one.tell(inp.FleetFound())
+    (view,) = one.core.snapshot().replicas
+    assert (view.state, view.reason, view.pid) == ("starting", "its engines are being loaded", None)
+    one.tell(heartbeat(ReplicaId("speech-1")))
+    (view,) = one.core.snapshot().replicas
+    assert (view.state, view.reason, view.pid, view.device, view.streams) == (
+        "ready",
+        "",
+        7,
+        "cuda:0",
+        3,
+    )
+
+
+def test_a_replica_that_was_not_found_by_name_is_adopted_when_it_reports():
+    one = world(start_core=False, speech=2)
+    one.tell(heartbeat(ReplicaId("speech-4")))
+    one.tell(inp.FleetFound())
+    states = {each.replica_id: each.state for each in one.core.snapshot().replicas}
+    assert states == {"speech-4": "ready", "speech-5": "starting"}
