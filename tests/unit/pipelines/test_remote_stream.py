@@ -10,6 +10,7 @@ from voxray.base.errors import (
     EngineError,
     PeerFailedError,
     StreamClosedError,
+    StreamEndedError,
     StreamFinishedError,
 )
 from voxray.observability.events import NullSink
@@ -210,7 +211,7 @@ async def test_every_other_end_is_received_after_the_results(stt, failure, error
         with pytest.raises(error):
             await stt.stream.receive()
     assert stt.ends == 1
-    with pytest.raises((StreamClosedError, StreamFinishedError)):
+    with pytest.raises(StreamEndedError):
         stt.stream.flush()
 
 
