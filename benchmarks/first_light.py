@@ -59,7 +59,7 @@ def systems(http_port: int) -> tuple[System, ...]:
     voxray = (
         sys.executable,
         "-m",
-        "voxray.cli.main",
+        "voxray",
         "start",
         str(EXAMPLE),
         "--http-port",

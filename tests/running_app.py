@@ -142,7 +142,7 @@ async def voxray_app(
     command = (
         sys.executable,
         "-m",
-        "voxray.cli.main",
+        "voxray",
         "start",
         str(program),
         "--http-port",

@@ -19,7 +19,7 @@ def start(
 ) -> tuple[int, list[str]]:
     """Run `voxray start` to its end; return the exit code and the error lines."""
     done = subprocess.run(
-        [sys.executable, "-m", "voxray.cli.main", "start", str(program), *arguments],
+        [sys.executable, "-m", "voxray", "start", str(program), *arguments],
         env=dict(environment),
         cwd=home,
         capture_output=True,
