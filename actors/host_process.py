@@ -7,6 +7,8 @@ and control has another, so that a program that blocks its loop is seen, and sti
 import contextlib
 import gc
 import os
+import threading
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +114,7 @@ class HostProcess:
             CapacityError: the host is full, draining or closed.
             DeadlineError: the jobs' loop is blocked.
         """
-        self._jobs.call(self._host.start_job(order), _CALL_S)
+        self._call(self._host.start_job(order))
 
     def stop_job(self, job_id: JobId, generation: int, reason: str) -> None:
         """Ask a job to end.
@@ -120,7 +122,7 @@ class HostProcess:
         Raises:
             DeadlineError: the jobs' loop is blocked.
         """
-        self._jobs.call(self._host.stop_job(job_id, generation, reason), _CALL_S)
+        self._call(self._host.stop_job(job_id, generation, reason))
 
     def set_replicas(self, replicas: tuple[ReplicaEndpoint, ...]) -> None:
         """Tell the plugins' client where inference is; takes effect when the loop comes to it."""
@@ -143,6 +145,23 @@ class HostProcess:
     def close(self) -> None:
         """End all jobs with their shutdown callbacks, then everything else. Idempotent."""
         self._undo.close()
+
+    def _call(self, order: Coroutine[Any, Any, None]) -> None:
+        """Run a short order on the jobs' loop, in time or not at all."""
+        late = threading.Event()
+
+        async def run_in_time() -> None:
+            if late.is_set():
+                # The dispatcher was told that it failed, and has gone elsewhere with it.
+                order.close()
+            else:
+                await order
+
+        try:
+            self._jobs.call(run_in_time(), _CALL_S)
+        except DeadlineError:
+            late.set()
+            raise
 
     def _adopt(self, provider: Any) -> None:
         # Without the switch of livekit-agents, nothing that was said leaves with the spans.
@@ -173,12 +192,12 @@ class HostProcess:
         metrics_port = metrics.start()
         self._undo.callback(metrics.close)
         hub = ReportHub(config.settings.hosts.heartbeat_s)
-        control = self._loop_thread("control")
+        # Both loops stop last: grpc has one queue of events for all loops of a process.
+        control, self._jobs = self._loop_thread("control"), self._loop_thread("jobs")
         server = ControlServer(hub, token=config.token)
         port = control.call(server.start(place.address), _START_S)
         self._undo.callback(quietly(lambda: control.call(server.aclose(), _CLOSE_S)))
         self._endpoint = place.endpoint(port=port, metrics_port=metrics_port)
-        self._jobs = self._loop_thread("jobs")
         self._inference = self._jobs.call(self._connect_inference(), _START_S)
         runtime.install(self._inference)
         self._undo.callback(quietly(lambda: self._jobs.call(self._inference.aclose(), _CLOSE_S)))
