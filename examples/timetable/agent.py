@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from livekit.agents import (
     Agent,
@@ -108,7 +109,7 @@ def _find(destination: str, not_before: str = "00:00") -> Train:
     raise ToolError(f"there is no train to {destination}. Ask for another destination.")
 
 
-def _choose_llm() -> Callable[[], llm.LLM]:
+def _choose_llm() -> Callable[[], llm.LLM[Any]]:
     """Return what makes the language model of a session, as the environment asks."""
     url = os.environ.get("TIMETABLE_LLM_URL") or os.environ.get("OPENAI_BASE_URL")
     if not url and not os.environ.get("OPENAI_API_KEY"):

@@ -107,8 +107,8 @@ def _time_in(words: str) -> str | None:
 def _spoken_time(spoken: str) -> str | None:
     """Return `nine fifteen` as `09:15`; None when it is no time of day."""
     match [_NUMBERS.get(word, -1) for word in spoken.replace("o'clock", "zero").split()]:
-        case [20, (1 | 2 | 3) as ones, *minutes] if minutes:
-            hour = 20 + ones
+        case [20, 1 | 2 | 3 as past_twenty, *minutes] if minutes:
+            hour = 20 + past_twenty
         case [hour, *minutes] if 0 <= hour <= 20:
             pass
         case _:
@@ -116,8 +116,8 @@ def _spoken_time(spoken: str) -> str | None:
     match minutes:
         case [minute] if minute >= 0:
             return f"{hour:02}:{minute:02}"
-        case [(20 | 30 | 40 | 50) as ten, ones] if 1 <= ones <= 9:
-            return f"{hour:02}:{ten + ones:02}"
+        case [20 | 30 | 40 | 50 as tens, ones] if 1 <= ones <= 9:
+            return f"{hour:02}:{tens + ones:02}"
     return None
 
 
@@ -148,7 +148,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-class RuleBasedLLM(llm.LLM):
+class RuleBasedLLM(llm.LLM[Any]):
     """Understands questions about trains, and nothing else."""
 
     @property
