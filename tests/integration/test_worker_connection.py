@@ -68,9 +68,16 @@ def agent_permissions():
 
 
 class Worker:
+    """A connection; its offers are kept apart from its other events."""
+
     def __init__(self, settings, agent_name):
         self._events = asyncio.Queue()
-        self.connection = WorkerConnection(settings, program(agent_name), self._events.put_nowait)
+        self._offers = asyncio.Queue()
+        self.connection = WorkerConnection(settings, program(agent_name), self._take)
+
+    def _take(self, event):
+        queue = self._offers if isinstance(event, AvailabilityRequest) else self._events
+        queue.put_nowait(event)
 
     async def next(self, kind):
         async with asyncio.timeout(_PATIENCE_S):
@@ -78,13 +85,43 @@ class Worker:
         assert isinstance(event, kind), event
         return event
 
-    async def take(self, job_id, identity="agent-1"):
+    async def offer(self, room):
+        """Return the offer of a room; older ones of other rooms are skipped."""
+        while (offer := await self._offers.get()).room != room:
+            pass
+        return offer
+
+    async def take(self, offer, identity="agent-1"):
+        """Say yes; return the assignment."""
         self.connection.send(
             AvailabilityResponse(
-                job_id=job_id, available=True, identity=identity, attributes={"k": "v"}
+                job_id=offer.job_id, available=True, identity=identity, attributes={"k": "v"}
             )
         )
-        return await self.next(JobAssignment)
+        assignment = await self.next(JobAssignment)
+        assert assignment.job_id == offer.job_id
+        return assignment
+
+
+async def first_offer(ask, room, *workers):
+    """Ask LiveKit for an agent until a worker is offered the job; return its worker and the offer.
+
+    For a moment after a registration the server may still believe that there is no such worker,
+    and it never tries again: each attempt takes a room of its own.
+    """
+    for attempt in range(10):
+        name = f"{room}-{attempt}"
+        await ask(name)
+        asked = {asyncio.create_task(worker.offer(name)): worker for worker in workers}
+        done, others = await asyncio.wait(
+            asked, timeout=_PATIENCE_S / 10, return_when=asyncio.FIRST_COMPLETED
+        )
+        for task in others:
+            task.cancel()
+        if done:
+            task = done.pop()
+            return asked[task], task.result()
+    pytest.fail("no worker was offered the job")
 
 
 @asynccontextmanager
@@ -113,14 +150,28 @@ async def joined(url, token):
         await room.disconnect()
 
 
+def room_maker(client):
+    async def make(room):
+        await client.room.create_room(api.CreateRoomRequest(name=room))
+
+    return make
+
+
+def dispatcher_of(client, agent_name, made=None):
+    async def dispatch(room):
+        request = api.CreateAgentDispatchRequest(room=room, agent_name=agent_name)
+        created = await client.agent_dispatch.create_dispatch(request)
+        if made is not None:
+            made.append(created)
+
+    return dispatch
+
+
 async def dispatched(client, worker, room, agent_name):
     """Dispatch our agent to a room and take the job; return the dispatch and the assignment."""
-    dispatch = await client.agent_dispatch.create_dispatch(
-        api.CreateAgentDispatchRequest(room=room, agent_name=agent_name)
-    )
-    offer = await worker.next(AvailabilityRequest)
-    assert offer.room == room
-    return dispatch, await worker.take(offer.job_id)
+    made = []
+    _, offer = await first_offer(dispatcher_of(client, agent_name, made), room, worker)
+    return made[-1], await worker.take(offer)
 
 
 async def test_a_created_room_yields_an_offer_and_its_token_joins(livekit_server, room_name):
@@ -132,19 +183,22 @@ async def test_a_created_room_yields_an_offer_and_its_token_joins(livekit_server
         assert registered.worker_id
         assert registered.server_version
         assert await rooms.look(room_name, "agent-1") is RoomAnswer.GONE
-        await client.room.create_room(api.CreateRoomRequest(name=room_name))
-        offer = await worker.next(AvailabilityRequest)
-        assert agent.Job.FromString(offer.job).room.name == room_name
-        assignment = await worker.take(offer.job_id)
-        assert await rooms.look(room_name, "agent-1") is RoomAnswer.ABSENT
+        _, offer = await first_offer(room_maker(client), room_name, worker)
+        name = offer.room
+        assert agent.Job.FromString(offer.job).room.name == name
+        assignment = await worker.take(offer)
+        assert await rooms.look(name, "agent-1") is RoomAnswer.ABSENT
         async with joined(assignment.url or livekit_server.url, assignment.token) as room:
-            assert (room.name, room.local_participant.identity) == (room_name, "agent-1")
+            assert (room.name, room.local_participant.identity) == (name, "agent-1")
             assert room.local_participant.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
             assert room.local_participant.attributes["k"] == "v"
-            presence = await rooms.presence(room_name, "agent-1")
+            presence = await rooms.presence(name, "agent-1")
             assert presence.answer is RoomAnswer.PRESENT
-            assert presence.active
             assert presence.joined_at > 0
+            # The server counts a participant as active a moment after our side does.
+            async with asyncio.timeout(_PATIENCE_S):
+                while not (await rooms.presence(name, "agent-1")).active:
+                    pass
         health = worker.connection.health
         # Our first ping went out before the answer that the assignment came for.
         assert health.round_trip_s > 0
@@ -161,16 +215,14 @@ async def test_a_deleted_dispatch_ends_a_running_job_but_not_one_that_we_reporte
         livekit_api(livekit_server) as client,
     ):
         await worker.next(Registered)
-        rooms = [f"{room_name}-{number}" for number in range(2)]
-        (over, ended), (running, job) = [
-            await dispatched(client, worker, room, name) for room in rooms
-        ]
+        over, ended = await dispatched(client, worker, f"{room_name}-over", name)
+        running, job = await dispatched(client, worker, f"{room_name}-running", name)
         worker.connection.send(UpdateJobStatus(job_id=ended.job_id, status="success"))
         worker.connection.send(UpdateJobStatus(job_id=job.job_id, status="running"))
         # Once this is answered and assigned, LiveKit has read the updates before it.
-        await dispatched(client, worker, f"{room_name}-2", name)
-        for dispatch, room in zip((over, running), rooms, strict=True):
-            await client.agent_dispatch.delete_dispatch(dispatch.id, room)
+        await dispatched(client, worker, room_name, name)
+        for dispatch in (over, running):
+            await client.agent_dispatch.delete_dispatch(dispatch.id, dispatch.room)
         assert (await worker.next(JobTermination)).job_id == job.job_id
 
 
@@ -184,18 +236,12 @@ async def test_a_refused_offer_goes_to_another_worker(livekit_server, room_name)
         await one.next(Registered)
         await two.next(Registered)
         two.connection.send(UpdateWorkerStatus(full=False, load=0.6, job_count=1))
-        request = api.CreateAgentDispatchRequest(room=room_name, agent_name=name)
-        await client.agent_dispatch.create_dispatch(request)
-        asked = {
-            asyncio.create_task(worker.next(AvailabilityRequest)): worker for worker in (one, two)
-        }
-        done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-        first = done.pop()
-        refusal = AvailabilityResponse(job_id=first.result().job_id, available=False)
-        asked.pop(first).connection.send(refusal)
-        ((second, other),) = asked.items()
-        assert (await second).room == room_name
-        await other.take(second.result().job_id)
+        first, offer = await first_offer(dispatcher_of(client, name), room_name, one, two)
+        refusal = AvailabilityResponse(job_id=offer.job_id, available=False)
+        first.connection.send(refusal)
+        second = two if first is one else one
+        async with asyncio.timeout(_PATIENCE_S):
+            await second.take(await second.offer(offer.room))
 
 
 async def test_a_renewed_token_joins_in_place_of_the_old_one(livekit_server, room_name):
@@ -224,9 +270,8 @@ async def test_a_restarted_server_gets_the_registration_again(room_name):
         assert again.reconnect
         assert again.worker_id != first.worker_id
         async with livekit_api(server) as client:
-            await client.room.create_room(api.CreateRoomRequest(name=room_name))
-            offer = await worker.next(AvailabilityRequest)
-            await worker.take(offer.job_id)
+            _, offer = await first_offer(room_maker(client), room_name, worker)
+            await worker.take(offer)
 
 
 @pytest.mark.parametrize("wrong", [{"api_secret": "w" * 48}, {"api_key": "APIunknown"}])
