@@ -6,7 +6,6 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlparse
-from urllib.request import proxy_bypass_environment
 
 import aiohttp
 
@@ -58,9 +57,15 @@ def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
     host = urlparse(url).hostname or ""
     proxy = environment.get("HTTPS_PROXY") or environment.get("HTTP_PROXY")
     excluded = environment.get("NO_PROXY") or environment.get("no_proxy") or ""
-    if not proxy or host in _LOOPBACK or proxy_bypass_environment(host, {"no": excluded}):
+    if not proxy or host in _LOOPBACK or _is_excluded(host, excluded):
         return None
     return proxy
+
+
+def _is_excluded(host: str, excluded: str) -> bool:
+    """Whether `NO_PROXY` names a host, a domain above it, or everything (`*`)."""
+    names = [name.strip().lower().lstrip(".") for name in excluded.split(",") if name.strip()]
+    return any(name == "*" or host == name or host.endswith(f".{name}") for name in names)
 
 
 async def dial(

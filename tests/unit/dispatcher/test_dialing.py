@@ -58,6 +58,9 @@ def test_a_displayed_address_has_no_password():
         ("wss://lk.corp.net", {"HTTP_PROXY": PROXY, "no_proxy": "a, corp.net"}, None),
         ("wss://lk.corp.net", {"HTTP_PROXY": PROXY, "NO_PROXY": "other.net"}, PROXY),
         ("wss://lk.corp.net", {"HTTP_PROXY": PROXY, "NO_PROXY": "*"}, None),
+        ("wss://lk.corp.net", {"HTTP_PROXY": PROXY, "NO_PROXY": ", LK.corp.net"}, None),
+        ("wss://notcorp.net", {"HTTP_PROXY": PROXY, "NO_PROXY": "corp.net"}, PROXY),
+        ("wss://corp.net", {"HTTP_PROXY": PROXY, "NO_PROXY": ","}, PROXY),
     ],
 )
 def test_proxy(url, environment, expected):
