@@ -65,7 +65,7 @@ def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
 def _is_excluded(host: str, excluded: str) -> bool:
     """Whether `NO_PROXY` names a host, a domain above it, or everything (`*`)."""
     names = [name.strip().lower().lstrip(".") for name in excluded.split(",") if name.strip()]
-    return any(name == "*" or host == name or host.endswith(f".{name}") for name in names)
+    return any(name in {"*", host} or host.endswith(f".{name}") for name in names)
 
 
 async def dial(
