@@ -11,8 +11,9 @@ from voxray.base.ids import HostId
 
 GONE_KEPT = 1000
 """Hosts remembered after they went, so that a late report of one is told from a new host's."""
-ADOPTION_S = 5.0
-"""How long a host that was found running has to send its snapshot."""
+ADOPTION_S = 15.0
+"""How long a host that was found running has to send its snapshot. Generous, because what it runs
+is not known before, so that its calls could not be resumed elsewhere."""
 
 
 class HostState(StrEnum):

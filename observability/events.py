@@ -79,7 +79,7 @@ class FailoverDone:
 
     Attributes:
         kind: what was lost: host_died, host_silent, dispatcher.
-        outcome: resumed, failed.
+        outcome: resumed, failed, or ended (the call was over before the agent was heard again).
         detection_s: from the last sign of life to the loss being known.
         gap_s: from the last sign of life to the agent's audio track being published again.
     """
