@@ -66,6 +66,7 @@ def read_grammar(text: str) -> Grammar:
     used = set().union(*(references for _, references in rules.values()))
     if undefined := sorted(used - set(rules) - _BUILT_IN):
         raise GrammarError(f"rule <{undefined[0]}> is used and not defined")
+    _refuse_recursion({name: references for name, (_, references) in rules.items()})
     words = frozenset().union(*(words for words, _ in rules.values()))
     top = " | ".join(f"<{name}>" for name in public)
     body = bare[header.end() :]
@@ -83,6 +84,18 @@ def _split(statement: str) -> tuple[str, bool, str]:
     if name == _TOP:
         raise GrammarError(f"the rule name <{_TOP}> is taken")
     return name, match.group(1) is not None, match.group(3)
+
+
+def _refuse_recursion(uses: dict[str, set[str]]) -> None:
+    # pocketsphinx drops what recurs on the left without a word; `*` and `+` say the rest.
+    settled: set[str] = set(_BUILT_IN)
+    while ready := [name for name in uses if name not in settled and uses[name] <= settled]:
+        settled.update(ready)
+    if recursive := [name for name in uses if name not in settled]:
+        raise GrammarError(
+            f"rule <{recursive[0]}> contains itself, directly or through others; "
+            "repeat with `*` or `+` instead"
+        )
 
 
 def _read_body(name: str, body: str) -> tuple[set[str], set[str]]:

@@ -74,7 +74,7 @@ class GrammarModel:
         """Return what was said in a whole utterance, and learn the speaker by it."""
         decoder = self._ready()
         # The first utterance is heard twice: the first pass finds the channel, without which
-        # every fifth sentence is heard wrong.
+        # every fifth sentence is heard wrong (see `Decoder.finish`).
         passes = 2 if speaker.cepstral_mean is None else 1
         heard = ""
         for _ in range(passes):
