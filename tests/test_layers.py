@@ -83,8 +83,8 @@ def imports(module: Module) -> Iterator[Imported]:
 
 def wrong_direction(module: Module) -> Iterator[str]:
     """Imports go down the layers only."""
-    if module.path == "__init__.py":
-        return  # It exports names of every layer, lazily.
+    if module.path in ("__init__.py", "__main__.py"):
+        return  # The one exports names of every layer, lazily; the other is the command line.
     for each in imports(module):
         parts = each.name.split(".")
         if parts[0] != "voxray" or len(parts) == 1:
