@@ -1,7 +1,7 @@
-# make demo   talk to an agent on Ray, end to end    (DEMO_ARGS=--json, --keep, ...)
-# make test   lint, types and every test             (TEST_ARGS="-k channel", ...)
-# make bench  compare with the stock worker          (BENCH_ARGS=...)
-# make PYTHON=/path/to/python ...  sets up with that Python (3.11 to 3.13)
+#: make demo   talk to an agent on Ray, end to end    (DEMO_ARGS=--json, --keep, ...)
+#: make test   lint, types and every test             (TEST_ARGS="-k channel", ...)
+#: make bench  compare with the stock worker          (BENCH_ARGS=...)
+#: make PYTHON=/path/to/python ...  sets up with that Python (3.11 to 3.13)
 
 SHELL := /bin/sh
 BIN := .venv/bin
@@ -19,7 +19,7 @@ unexport PYTHONPATH PYTHONHOME
 .PHONY: help setup livekit demo test lint types pytest bench lock clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n 's/^\#: //p' Makefile
 
 # Takes a fraction of a second once it was done: the stamp in .venv tells.
 setup:
