@@ -214,3 +214,42 @@ async def test_many_calls_share_the_plugin(client: FakeInferenceClient) -> None:
     assert sorted(map(len, told)) == [0, 0, 1]
     for stream in streams:
         await stream.aclose()
+
+
+async def test_a_stream_that_is_lost_at_its_end_is_not_replaced(
+    client: FakeInferenceClient,
+) -> None:
+    stream = VAD().stream()
+    stream.push_frame(audio(2))
+    stream.flush()
+    stream.push_frame(audio(1))
+    stream.end_input()
+    first = await client.stream()
+    await first.until(2)
+    say(first, [0.0])
+    first.fail(PeerFailedError("replica speech-0 broke"))
+    second = await client.stream(1)
+    await second.until(2)
+    say(second, [0.0])
+    second.finish()
+
+    # The second stream is the next segment's: its time begins anew.
+    assert [event.timestamp async for event in stream] == [0.032, 0.032]
+    assert len(client.streams) == 2
+    await stream.aclose()
+
+
+@pytest.mark.usefixtures("_soon")
+async def test_failures_count_only_in_a_row(client: FakeInferenceClient) -> None:
+    stream = VAD().stream()
+    stream.push_frame(audio(1))
+    for index in range(8):
+        engine = await client.stream(index)
+        say(engine, [0.0])
+        engine.fail(PeerFailedError("replica speech-0 broke"))
+    last = await client.stream(8)
+    stream.end_input()
+    last.finish()
+
+    assert await collect(stream) == []
+    await stream.aclose()
