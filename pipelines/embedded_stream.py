@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
@@ -28,8 +27,6 @@ from voxray.pipelines.engines.base import (
     FlushInput,
     TextInput,
 )
-
-logger = logging.getLogger(__name__)
 
 _OUTPUT_LIMIT = 16_384
 # Results that nobody has fetched: over eight minutes of VAD windows, more of anything else.

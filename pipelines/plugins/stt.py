@@ -1,7 +1,6 @@
 """`voxray.STT`: speech recognition from the shared engine, for any livekit-agents program."""
 
 import dataclasses
-import logging
 import time
 import weakref
 from pathlib import Path
@@ -27,8 +26,6 @@ from voxray.pipelines.plugins.frames import mono_pcm
 from voxray.pipelines.plugins.stt_events import SpeechEvents, StreamTimes, speech_data
 from voxray.pipelines.plugins.stt_options import STTOptions, read_grammar
 from voxray.pipelines.streams import InferenceStream
-
-logger = logging.getLogger(__name__)
 
 
 class STT(stt.STT[Never]):

@@ -1,7 +1,6 @@
 """`voxray.TTS`: speech synthesis from the shared engine, for any livekit-agents program."""
 
 import dataclasses
-import logging
 import weakref
 from dataclasses import dataclass
 from typing import Any, Never
@@ -23,8 +22,6 @@ from voxray.pipelines.engines.base import EngineInfo, Samples, SpeechOutput
 from voxray.pipelines.plugins.exchange import opened, outputs
 from voxray.pipelines.plugins.failures import api_error
 from voxray.pipelines.plugins.frames import mono_frame
-
-logger = logging.getLogger(__name__)
 
 _SAMPLE_RATE = 22_050
 # Hz; espeak-ng's and most Piper voices'.
