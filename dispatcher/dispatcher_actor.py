@@ -11,7 +11,7 @@ from voxray.base.lifecycle import LoopThread
 from voxray.base.settings import Settings
 from voxray.base.timing import SystemClock
 from voxray.dispatcher.ray_fleet import FleetContext, RayFleet
-from voxray.dispatcher.service import DispatcherService
+from voxray.dispatcher.service import Access, DispatcherService
 from voxray.observability import logs
 
 _START_S = 30.0
@@ -37,9 +37,12 @@ class DispatcherActor:
             settings,
             program,
             fleet,
-            token=token,
+            access=Access(
+                token=token,
+                environment=environment,
+                node=ray.get_runtime_context().get_node_id(),
+            ),
             clock=SystemClock(),
-            node=ray.get_runtime_context().get_node_id(),
         )
         # What makes a start impossible is in `state`: raised here, Ray would restart us for ever.
         self._loop.call(self._service.start(), _START_S)

@@ -7,6 +7,8 @@ the timer and room checks, the websocket (LiveKit hears the last job updates), t
 
 import asyncio
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from voxray.actors.contracts import ProgramInfo
@@ -19,8 +21,14 @@ from voxray.dispatcher import commands as cmd
 from voxray.dispatcher import inputs as inp
 from voxray.dispatcher.api_source import ApiSource, Identity
 from voxray.dispatcher.call_spans import CallSpans
-from voxray.dispatcher.connection import ConnectionEnded, WorkerConnection, WorkerEvent
+from voxray.dispatcher.connection import (
+    ConnectionEnded,
+    ConnectionOptions,
+    WorkerConnection,
+    WorkerEvent,
+)
 from voxray.dispatcher.core import DispatcherCore
+from voxray.dispatcher.dialing import DialOptions, proxy_for
 from voxray.dispatcher.events_log import EventsLog
 from voxray.dispatcher.fleet import FleetGateway
 from voxray.dispatcher.fleet_runner import FleetRunner
@@ -41,6 +49,21 @@ logger = logging.getLogger(__name__)
 _RECONNECT_PAUSE_S = 10.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """Who may ask the dispatcher, and how it reaches the world.
+
+    Attributes:
+        token: what the HTTP API asks for beyond loopback.
+        environment: where an HTTP proxy may be named.
+        node: Ray node id, for the status.
+    """
+
+    token: str = field(repr=False)
+    environment: Mapping[str, str] = field(repr=False, default_factory=dict)
+    node: str = ""
+
+
 class DispatcherService:
     """Runs one app's dispatcher on the event loop that starts it."""
 
@@ -50,9 +73,8 @@ class DispatcherService:
         program: ProgramInfo,
         fleet: FleetGateway,
         *,
-        token: str,
+        access: Access,
         clock: Clock,
-        node: str = "",
     ) -> None:
         """Put the parts together; nothing runs before `start`.
 
@@ -60,13 +82,13 @@ class DispatcherService:
             settings: of the whole app.
             program: what the user's program is.
             fleet: the gateway to hosts and replicas.
-            token: what the HTTP API asks for beyond loopback.
+            access: who may ask, and how the world is reached.
             clock: time for the core and the spans.
-            node: Ray node id, for the status.
         """
         self._settings = settings
         self._program = program
         self._clock = clock
+        self._proxy = proxy_for(settings.livekit.url, access.environment)
         self._core = DispatcherCore(settings.hosts, settings.inference, program, clock)
         self._phases = PhaseBoard(settings.inference)
         self._tracing = tracing.setup(settings.telemetry, role="dispatcher", app=settings.app)
@@ -77,11 +99,11 @@ class DispatcherService:
         secret = settings.livekit.api_secret.get_secret_value()
         self._runner = FleetRunner(fleet, self._tell, lambda old: resign(old, secret))
         self._connection = self._new_connection()
-        self._rooms = RoomDirectory(settings.livekit)
-        identity = Identity(app=settings.app, node=node, api=self._api_address)
+        self._rooms = RoomDirectory(settings.livekit, proxy=self._proxy)
+        identity = Identity(app=settings.app, node=access.node, api=self._api_address)
         source = ApiSource(identity, program, self._core, self._runner, self._metrics, self._phases)
         source.on_drain(self.drain)
-        self._api = DispatcherApi(settings.http, source, self._log, token=token)
+        self._api = DispatcherApi(settings.http, source, self._log, token=access.token)
         self._port = settings.http.port
         self._tasks = TaskOwner("dispatcher", self._failed)
         self._lag = LoopLagProbe(
@@ -212,6 +234,7 @@ class DispatcherService:
             self._program,
             self._worker_event,
             active_jobs=self._active_jobs,
+            options=ConnectionOptions(dial=DialOptions(proxy=self._proxy)),
         )
 
     def _begin_trace(self, request: AvailabilityRequest) -> str:

@@ -12,6 +12,8 @@ _LEVELS = {"TRACE": 5, "DEBUG": 10, "INFO": 20, "WARN": 30, "ERROR": 40, "CRITIC
 _COLOURS = {10: "2", 20: "36", 30: "33", 40: "31", 50: "1;31"}
 # Libraries that say more at INFO than an operator of calls wants to read.
 _QUIETER = ("aiohttp.access", "asyncio", "grpc", "ray", "urllib3")
+# livekit-agents marks what may name a person, or hold their words, with this prefix.
+_PRIVATE_PREFIX = "lk.pii."
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -89,5 +91,5 @@ def _extras(record: logging.LogRecord) -> dict[str, object]:
     return {
         key: value
         for key, value in vars(record).items()
-        if key not in _STANDARD and not key.startswith("_")
+        if key not in _STANDARD and not key.startswith(("_", _PRIVATE_PREFIX))
     }

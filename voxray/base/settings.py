@@ -52,6 +52,11 @@ class LiveKitSettings(_Part):
             raise ValueError("must look like ws://host:7880 or wss://project.livekit.cloud")
         return value
 
+    @property
+    def complete(self) -> bool:
+        """Whether address, key and secret are all there."""
+        return bool(self.url and self.api_key and self.api_secret.get_secret_value())
+
     def require_complete(self) -> None:
         """Check that all three values are there.
 

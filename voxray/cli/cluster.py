@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from voxray.base.errors import ConnectionFailedError
 from voxray.base.settings import RaySettings
 
@@ -43,6 +45,7 @@ _LOOPBACK_ENVIRONMENT: Mapping[str, str] = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER":
 _DROPPED = ("PYTHONDONTWRITEBYTECODE",)
 # Logical CPUs of a local Ray: our actors ask for shares, and two cores must not end the list.
 _MIN_LOGICAL_CPUS = 8
+_END_DEADLINE_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +151,9 @@ def _start_local(settings: RaySettings, namespace: str, *, log_to_driver: bool) 
             os.environ["RAY_TMPDIR"] = before
 
     def close() -> None:
+        family = psutil.Process().children(recursive=True)
         ray.shutdown()
+        _end_all(family)
         with contextlib.suppress(OSError):
             folder.cleanup()
 
@@ -159,6 +164,26 @@ def _start_local(settings: RaySettings, namespace: str, *, log_to_driver: bool) 
         local=True,
         close=close,
     )
+
+
+def _end_all(family: list[psutil.Process]) -> None:
+    """Wait for the processes of a cluster that was shut down; kill those that linger.
+
+    Ray asks its processes to end and does not wait for all of them.
+    """
+    ours = [process for process in family if _is_ray(process)]
+    _, lingering = psutil.wait_procs(ours, timeout=_END_DEADLINE_S)
+    for process in lingering:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(lingering, timeout=_END_DEADLINE_S)
+
+
+def _is_ray(process: psutil.Process) -> bool:
+    try:
+        return any("ray" in part for part in process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def _gpu_count() -> int:

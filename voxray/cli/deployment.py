@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr, ValidationError
+
 from voxray.actors.contracts import ProgramInfo
 from voxray.base.errors import (
     ActorStartError,
@@ -25,9 +27,9 @@ from voxray.base.errors import (
     VoxrayError,
 )
 from voxray.base.ids import DISPATCHER_ACTOR
-from voxray.base.settings import Settings
+from voxray.base.settings import LiveKitSettings, Settings
 from voxray.cli import cluster as clusters
-from voxray.cli.probe import probe_program
+from voxray.cli.probe import ProbedProgram, probe_program
 from voxray.pipelines.engines.registry import check_names
 
 # Variables that reach the program's processes on a cluster that this process did not start. On a
@@ -122,7 +124,7 @@ async def deploy(
 
     Args:
         program_path: the livekit-agents program.
-        settings: of the app; `livekit` must be complete.
+        settings: of the app; what its `livekit` part lacks is taken from the program.
         log_to_driver: print the actors' output here.
         on_progress: told in a few words what is going on.
 
@@ -131,7 +133,6 @@ async def deploy(
         ConnectionFailedError: Ray or LiveKit can't be reached.
         ActorStartError: no session host or no inference replica could be started.
     """
-    settings.livekit.require_complete()
     for group in settings.inference.groups:
         check_names(group.engines)
     settings = _with_port(settings)
@@ -141,6 +142,9 @@ async def deploy(
         probe_program(program_path, program_environment(settings)), name="probe-program"
     )
     try:
+        if not settings.livekit.complete:
+            # Nobody has to wait for Ray to hear that a key is missing.
+            settings = _with_connection(settings, await probe)
         # The event loop stands still meanwhile; the probe runs in a process of its own.
         cluster = clusters.join(settings.ray, namespace=settings.app, log_to_driver=log_to_driver)
     except BaseException:
@@ -148,7 +152,7 @@ async def deploy(
         await asyncio.wait([probe])
         raise
     try:
-        program = await probe
+        program = (await probe).info
         dispatcher, token = _create_dispatcher(settings, program, local=cluster.local)
         deployment: Deployment | None = None
         try:
@@ -167,12 +171,34 @@ async def deploy(
 def program_environment(settings: Settings) -> dict[str, str]:
     """Return this process's environment with LiveKit's address and keys as the settings say."""
     livekit = settings.livekit
-    return {
-        **os.environ,
+    keys = {
         "LIVEKIT_URL": livekit.url,
         "LIVEKIT_API_KEY": livekit.api_key,
         "LIVEKIT_API_SECRET": livekit.api_secret.get_secret_value(),
     }
+    # What is not known is left unset: the program may load it from a file of its own.
+    return {**os.environ, **{name: value for name, value in keys.items() if value}}
+
+
+def _with_connection(settings: Settings, probed: ProbedProgram) -> Settings:
+    """Fill in what only the program knows: an address or keys in its code or its `.env` file."""
+    livekit = settings.livekit
+    try:
+        url = livekit.url or LiveKitSettings(url=probed.url).url
+    except ValidationError as error:
+        raise ConfigError(
+            f"{probed.info.path}: the LiveKit address of the program must look like "
+            "ws://host:7880 or wss://project.livekit.cloud"
+        ) from error
+    filled = livekit.model_copy(
+        update={
+            "url": url,
+            "api_key": livekit.api_key or probed.api_key,
+            "api_secret": livekit.api_secret or SecretStr(probed.api_secret),
+        }
+    )
+    filled.require_complete()
+    return settings.model_copy(update={"livekit": filled})
 
 
 def _with_port(settings: Settings) -> Settings:
@@ -235,19 +261,32 @@ def _failure(state: Mapping[str, Any]) -> VoxrayError:
 
 async def _states(dispatcher: Any) -> AsyncIterator[dict[str, Any]]:
     """Yield the dispatcher's state, and again whenever it has changed."""
+    from ray.exceptions import ActorUnavailableError  # noqa: PLC0415 - after Ray's environment
+
     version = 0
     while True:
-        state = await _state(dispatcher, version, _STATE_WAIT_S)
+        try:
+            state = await _state(dispatcher, version, _STATE_WAIT_S)
+        except ActorUnavailableError:
+            # Ray restarts it; calls go on meanwhile.
+            version = 0
+            await asyncio.sleep(_STATE_WAIT_S)
+            continue
         if state["version"] != version:
             version = state["version"]
             yield state
 
 
 async def _state(dispatcher: Any, after: int = 0, wait_s: float = 0.0) -> dict[str, Any]:
-    from ray.exceptions import RayError  # noqa: PLC0415 - after Ray's environment
+    from ray.exceptions import (  # noqa: PLC0415 - after Ray's environment
+        ActorUnavailableError,
+        RayError,
+    )
 
     try:
         state: dict[str, Any] = await dispatcher.state.remote(after, wait_s)
+    except ActorUnavailableError:
+        raise
     except RayError as error:
         reason = str(error).strip().splitlines()[-1]
         raise ActorStartError(f"the dispatcher does not answer: {reason}") from error

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from voxray.actors.contracts import ProgramInfo
@@ -20,7 +21,23 @@ _DEADLINE_S = 120.0
 _ANSWER_FD_VARIABLE = "_VOXRAY_PROBE_FD"
 
 
-async def probe_program(path: Path, environment: Mapping[str, str]) -> ProgramInfo:
+@dataclass(frozen=True, kw_only=True)
+class ProbedProgram:
+    """What a program says of itself.
+
+    Attributes:
+        info: what the dispatcher has to know.
+        url, api_key, api_secret: address and keys that it gave its server, or loaded from a
+            `.env` file; empty for those it has none of.
+    """
+
+    info: ProgramInfo
+    url: str
+    api_key: str
+    api_secret: str = field(repr=False)
+
+
+async def probe_program(path: Path, environment: Mapping[str, str]) -> ProbedProgram:
     """Load a program in a child process and return what it says of itself.
 
     Raises:
@@ -63,7 +80,7 @@ def _read_all(fd: int) -> bytes:
         return pipe.read()
 
 
-def _parse(answer: bytes, path: Path, exit_code: int | None) -> ProgramInfo:
+def _parse(answer: bytes, path: Path, exit_code: int | None) -> ProbedProgram:
     if not answer:
         raise ProgramError(
             f"{path}: the program ended its process (exit code {exit_code}) while it was imported; "
@@ -72,7 +89,12 @@ def _parse(answer: bytes, path: Path, exit_code: int | None) -> ProgramInfo:
     message = json.loads(answer)
     if "error" in message:
         raise ProgramError(message["error"])
-    return ProgramInfo.model_validate_json(message["info"])
+    return ProbedProgram(
+        info=ProgramInfo.model_validate_json(message["info"]),
+        url=message["url"],
+        api_key=message["api_key"],
+        api_secret=message["api_secret"],
+    )
 
 
 def main() -> None:
@@ -81,8 +103,8 @@ def main() -> None:
 
     with os.fdopen(int(os.environ.pop(_ANSWER_FD_VARIABLE)), "w") as pipe:
         try:
-            info = load_program(Path(sys.argv[1])).info
-            json.dump({"info": info.model_dump_json()}, pipe)
+            program = load_program(Path(sys.argv[1]))
+            json.dump({"info": program.info.model_dump_json(), **asdict(program.connection)}, pipe)
         except VoxrayError as error:
             json.dump({"error": str(error)}, pipe)
     # Threads of the program's libraries must not hold up the answer.

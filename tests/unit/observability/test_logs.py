@@ -42,3 +42,13 @@ def test_tracebacks_are_kept() -> None:
         record = _record(exc_info=(type(error), error, error.__traceback__))
     assert "ValueError: why" in json.loads(JsonFormatter({}).format(record))["exception"]
     assert "ValueError: why" in PlainFormatter({}, colours=False).format(record)
+
+
+def test_what_may_name_a_person_is_left_out() -> None:
+    record = _record(**{"lk.pii.user_transcript": "my name is ann", "room_id": "RM_1"})
+    for line in (
+        JsonFormatter({}).format(record),
+        PlainFormatter({}, colours=False).format(record),
+    ):
+        assert "ann" not in line
+        assert "RM_1" in line
