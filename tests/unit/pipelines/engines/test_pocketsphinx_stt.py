@@ -130,11 +130,15 @@ def test_the_bundled_language_model_follows_more_calls_than_it_has_decoders(stt)
         for session, said in zip(sessions, outputs, strict=True):
             said.extend(stt.run(session, AudioInput(frame)))
     assert [len(finals(said)) for said in outputs] == [1] * 4
-    # An utterance that is abandoned leaves nothing behind in its decoder.
-    stt.run(sessions[0], AudioInput(spoken("how long does it take to Hamburg", after_s=0.0)))
-    sessions[0].close()
-    again = hear(stt, stt.open(), spoken("yes", after_s=0.6))
-    assert finals(again) == finals(outputs[1])
+
+
+def test_an_utterance_that_is_abandoned_leaves_nothing_in_its_decoder(stt):
+    session = stt.open()
+    long = spoken("how long does it take to Hamburg and when does the next train to Paris leave")
+    assert finals(stt.run(session, AudioInput(long[:-RATE]))) == []
+    session.close()
+    (heard,) = finals(hear(stt, stt.open(), spoken("yes", after_s=0.6)))
+    assert len(heard.split()) <= 3
 
 
 def test_a_grammar_costs_little_memory_and_many_streams_of_it_hardly_more(stt):
