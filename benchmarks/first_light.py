@@ -13,8 +13,9 @@ import json
 import os
 import platform
 import random
-import socket
+import signal
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -24,17 +25,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import psutil
 
 from benchmarks.process_tree import Sampler, look
 from voxray.base.errors import DeadlineError
-from voxray.cli.home import voxray_home
+from voxray.cli.home import build_home
 from voxray.loadtest.access import LiveKitAccess
 from voxray.loadtest.child_process import kill_child, start_child
-from voxray.loadtest.example import example_questions
+from voxray.loadtest.example import load_destinations
 from voxray.loadtest.livekit_server import LiveKitServer, find_or_install
 from voxray.loadtest.load import LoadPlan, LoadResult, run_load
+from voxray.loadtest.questions import timetable_questions
 from voxray.loadtest.report import percentile
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,76 +43,88 @@ RESULTS = ROOT / "benchmarks" / "results"
 EXAMPLE = ROOT / "examples" / "timetable" / "agent.py"
 STOCK = ROOT / "benchmarks" / "programs" / "stock_timetable.py"
 _START_DEADLINE_S = 120.0
+# Between loads: calls end, pools refill, registrations spread.
+_SETTLE_S = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """What is measured: a name, its command, and the variables that it needs."""
+    """What is measured.
+
+    Attributes:
+        command: starts it; SIGINT ends it.
+        environment: variables that it needs.
+        ready: what it prints once it takes jobs.
+    """
 
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str]
+    ready: str
 
 
-def systems(http_port: int) -> tuple[System, ...]:
-    """Return the three systems; each offers `GET /` on `http_port` when it is up."""
+def systems() -> tuple[System, ...]:
+    """Return the systems in the order in which they take turns."""
     stock = (sys.executable, str(STOCK), "start")
-    voxray = (
-        sys.executable,
-        "-m",
-        "voxray",
-        "start",
-        str(EXAMPLE),
-        "--http-port",
-        str(http_port),
-    )
     return (
-        System(name="voxray", command=voxray, environment={"VOXRAY_RAY__DASHBOARD": "false"}),
-        System(name="stock-process", command=stock, environment={"STOCK_EXECUTOR": "process"}),
-        System(name="stock-thread", command=stock, environment={"STOCK_EXECUTOR": "thread"}),
+        System(
+            name="stock-process",
+            command=stock,
+            environment={"STOCK_EXECUTOR": "process"},
+            ready="registered worker",
+        ),
+        System(
+            name="voxray",
+            command=(sys.executable, "-m", "voxray", "start", str(EXAMPLE), "--http-port", "0"),
+            environment={"VOXRAY_RAY__DASHBOARD": "false"},
+            ready="Ctrl-C drains",
+        ),
+        System(
+            name="stock-thread",
+            command=stock,
+            environment={"STOCK_EXECUTOR": "thread"},
+            ready="registered worker",
+        ),
     )
 
 
 @asynccontextmanager
-async def running(system: System, port: int, access: LiveKitAccess) -> AsyncIterator[int]:
-    """Run a system until it answers its health check; yield its process id."""
+async def running(system: System, access: LiveKitAccess) -> AsyncIterator[int]:
+    """Run a system until it is registered at LiveKit; yield its process id."""
     environment = {
         **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
         "LIVEKIT_URL": access.url,
         "LIVEKIT_API_KEY": access.api_key,
         "LIVEKIT_API_SECRET": access.api_secret,
-        "LIVEKIT_LOG_LEVEL": "WARN",
         **system.environment,
     }
     scratch = RESULTS / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
-    with (scratch / f"{system.name}.log").open("wb") as log:
+    path = scratch / f"{system.name}.log"
+    with path.open("wb") as log:
         child = start_child(system.command, output=log, environment=environment, folder=ROOT)
         try:
-            await _healthy(port, system.name, scratch)
+            await _until_logged(path, system.ready, child)
+            # LiveKit gives a room that comes within milliseconds of a registration to nobody.
+            await asyncio.sleep(_SETTLE_S)
             yield child.pid
         finally:
-            child.terminate()
+            child.send_signal(signal.SIGINT)
             try:
                 await asyncio.to_thread(child.wait, 60)
             finally:
                 kill_child(child)
 
 
-async def _healthy(port: int, name: str, scratch: Path) -> None:
+async def _until_logged(path: Path, words: str, child: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _START_DEADLINE_S
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
-        while time.monotonic() < deadline:
-            try:
-                async with session.get(f"http://127.0.0.1:{port}/") as response:
-                    if response.status == 200:
-                        return
-            except (aiohttp.ClientError, TimeoutError):
-                pass
-            await asyncio.sleep(0.25)
-    raise DeadlineError(
-        f"{name} was not up after {_START_DEADLINE_S:g} s; see {scratch}/{name}.log"
-    )
+    while time.monotonic() < deadline:
+        if words in path.read_text(errors="replace"):
+            return
+        if child.poll() is not None:
+            break
+        await asyncio.sleep(0.25)
+    raise DeadlineError(f"{path.stem} was not up within {_START_DEADLINE_S:g} s; see {path}")
 
 
 async def measure(
@@ -123,7 +136,7 @@ async def measure(
         access=access,
         rooms=rooms,
         turns=turns,
-        questions=example_questions(EXAMPLE, random.Random(seed)),
+        questions=timetable_questions(load_destinations(), random.Random(seed)),
     )
     async with Sampler(pid) as sampler:
         result = await run_load(plan)
@@ -173,13 +186,6 @@ def machine() -> dict[str, Any]:
     }
 
 
-def free_port() -> int:
-    """Return a TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the medians by system and load, and voxray's ratios to both stock workers."""
     table: dict[str, dict[str, dict[str, float]]] = {}
@@ -219,24 +225,23 @@ async def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "first_light.json")
     arguments = parser.parse_args()
     runs: list[dict[str, Any]] = []
-    binary = await asyncio.to_thread(find_or_install, voxray_home())
+    binary = await asyncio.to_thread(find_or_install, build_home(os.environ))
+    chosen = [each for each in systems() if not arguments.only or each.name in arguments.only]
     for round_number in range(arguments.repeat):
-        for name in ("stock-process", "voxray", "stock-thread"):
-            if arguments.only and name not in arguments.only:
-                continue
-            # A server and a port for each, so that no worker of another system is near.
+        for system in chosen:
+            # A server for each, so that no worker of another system is near.
             async with LiveKitServer(binary) as server:
                 access = LiveKitAccess(
                     url=server.url, api_key=server.api_key, api_secret=server.api_secret
                 )
-                port = 8081 if name != "voxray" else free_port()
-                system = next(s for s in systems(port) if s.name == name)
-                async with running(system, port, access) as pid:
+                async with running(system, access) as pid:
+                    # The first call makes every system load what it loads once, and fill its pool.
+                    await measure(pid, 1, 1, access, round_number)
                     for rooms in arguments.rooms:
-                        run = await measure(
-                            pid, rooms, arguments.turns, access, round_number * 100 + rooms
-                        )
-                        runs.append({"system": name, "round": round_number, **run})
+                        await asyncio.sleep(_SETTLE_S)
+                        seed = round_number * 100 + rooms
+                        run = await measure(pid, rooms, arguments.turns, access, seed)
+                        runs.append({"system": system.name, "round": round_number, **run})
                         print(json.dumps(runs[-1]), flush=True)
     report = {"machine": machine(), "turns": arguments.turns, **summary(runs), "runs": runs}
     arguments.output.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,11 @@
 """The inference client of a session host: opens streams on replicas and keeps them alive."""
 
 import asyncio
+import contextvars
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, assert_never
 
 from voxray.base.errors import PeerFailedError, StreamClosedError, VoxrayError
@@ -84,6 +86,8 @@ class RemoteInferenceClient:
         self._last_key = 0
         self._changed = asyncio.Event()
         self._tasks = TaskOwner(f"inference-client-{host_id}")
+        # Connections are shared: made in this context, not in that of the call that needs one.
+        self._context = contextvars.copy_context()
         self._closed = False
 
     @property
@@ -210,7 +214,8 @@ class RemoteInferenceClient:
     def _connect(self, replica: Replica) -> ReplicaConnection:
         connection = self._connections.get(replica.replica_id)
         if connection is None:
-            connection = ReplicaConnection(replica, self._settings, on_lost=self._lost)
+            make = partial(ReplicaConnection, replica, self._settings, on_lost=self._lost)
+            connection = self._context.run(make)
             self._connections[replica.replica_id] = connection
             self._unclosed.add(connection)
             connection.start()

@@ -224,6 +224,10 @@ class ReplicaConnection:
             reason = f"replica {replica_id}: {error.code().name}: {error.details()}"
         except ProtocolError as error:
             reason = f"replica {replica_id} sent nonsense: {error}"
+        except asyncio.CancelledError:
+            # Ours, by `aclose`, which has told the streams; or of the call, with its writer.
+            self.fail(f"the connection to replica {replica_id} was cancelled")
+            raise
         logger.info("connection to a replica is lost", extra={"replica_id": replica_id})
         self.fail(reason)
 
@@ -247,6 +251,8 @@ class ReplicaConnection:
         """Send and receive until either end is over."""
         call = channel.stream_stream(f"/{codec.SERVICE}/{codec.CONNECT}")(metadata=self._metadata)
         writer = self._tasks.spawn("write", self._write(call))
+        # A connection that can only listen is none: with the writer the reader ends too.
+        writer.add_done_callback(lambda _: call.cancel())
         try:
             while (data := await call.read()) is not grpc.aio.EOF:
                 for message in codec.decode_server_batch(data).messages:

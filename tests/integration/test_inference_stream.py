@@ -1,6 +1,7 @@
 """Session host and replicas over real gRPC: many calls on one connection, and what breaks it."""
 
 import asyncio
+import contextvars
 import gc
 import os
 import socket
@@ -11,6 +12,7 @@ import pytest
 
 from tests.fakes.event_log import EventLog
 from tests.fakes.replica_process import NamedEngine, replica_at, replica_here, replica_process
+from voxray.actors.task_scope import TaskScope, install_task_factory
 from voxray.base.errors import (
     CapacityError,
     EngineConfigError,
@@ -102,6 +104,30 @@ async def test_six_calls_share_one_connection_and_get_their_own_results():
         assert all(np.array_equal(samples, np.arange(len(samples))) for samples in spoken)
         assert server.connections == 1
         assert host.streams == 6
+
+
+async def test_the_end_of_the_call_that_connected_first_leaves_the_connection_to_the_others():
+    async with replica_here() as (_, _, replica), client_of(replica) as client:
+        undo = install_task_factory(asyncio.get_running_loop())
+        try:
+            for number in (1, 2):
+                scope, context = TaskScope(), contextvars.copy_context()
+                scope.enter(context)
+
+                async def call(number=number):
+                    stream = await client.open("stt", {})
+                    stream.push_audio(FRAME * number, RATE)
+                    stream.flush()
+                    text = (await final_of(stream)).text
+                    await stream.aclose()
+                    return text
+
+                task = asyncio.get_running_loop().create_task(call(), context=context)
+                assert await task == f"{160 * number} samples"
+                # A job's end cancels every task that was begun in its context.
+                assert await scope.cancel_all(deadline_s=5) == []
+        finally:
+            undo()
 
 
 async def test_a_shared_source_goes_up_once_and_feeds_all_its_streams():

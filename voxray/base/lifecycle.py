@@ -31,7 +31,9 @@ class TaskOwner:
     """A set of named tasks that ends with its owner.
 
     A task that fails is reported once to `on_failure` (default: logged with its traceback)
-    and leaves the others alone.
+    and leaves the others alone. Tasks run in the context in which their owner was made, not in
+    that of whoever makes it start one: a connection that all calls of a process share must not
+    belong to the call that happened to need it first.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class TaskOwner:
         self._name = name
         self._on_failure = on_failure or self._log_failure
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._context = contextvars.copy_context()
         self._closed = False
 
     def spawn(
@@ -53,7 +56,9 @@ class TaskOwner:
         if self._closed:
             coroutine.close()
             raise RuntimeError(f"task {name} was started after its owner {self._name} closed")
-        task = asyncio.create_task(coroutine, name=f"{self._name}:{name}", context=context)
+        task = asyncio.create_task(
+            coroutine, name=f"{self._name}:{name}", context=context or self._context.copy()
+        )
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task

@@ -198,3 +198,19 @@ def test_stop_cancels_what_runs_and_is_idempotent():
     assert ended.is_set()
     assert future.cancelled()
     assert thread.loop.is_closed()
+
+
+async def test_tasks_belong_to_their_owner_and_not_to_who_starts_them() -> None:
+    owned: contextvars.ContextVar[str] = contextvars.ContextVar("owned", default="nobody")
+    owner = TaskOwner("shared")
+
+    async def read() -> str:
+        return owned.get()
+
+    async def one_call() -> tuple[str, str]:
+        owned.set("this call")
+        own = contextvars.copy_context()
+        return await owner.spawn("a", read()), await owner.spawn("b", read(), context=own)
+
+    assert await asyncio.create_task(one_call()) == ("nobody", "this call")
+    await owner.aclose()
