@@ -44,7 +44,7 @@ pytest: livekit
 	$(BIN)/pytest $(TEST_ARGS)
 
 bench: livekit
-	$(BIN)/python benchmarks/first_light.py $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.first_light $(BENCH_ARGS)
 
 # The newest versions that pyproject.toml allows, for every platform and Python, with hashes.
 lock: setup

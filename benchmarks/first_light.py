@@ -1,6 +1,6 @@
 """Memory, CPU and join time of a talking room: voxray beside the stock worker, in one run.
 
-    make bench BENCH=first_light            # or: python -m benchmarks.first_light --help
+    make bench                              # or: python -m benchmarks.first_light --help
 
 The same program (examples/timetable), the same callers and questions, the same livekit-server.
 Each system runs in a process tree of its own; callers and the LiveKit server are not counted.

@@ -113,6 +113,20 @@ class RunningApp:
         except TimeoutError:
             raise AssertionError(f"status never fitted: {await self.status()}") from None
 
+    async def until_back(self, old_pid: int, timeout_s: float = 30.0) -> dict[str, Any]:
+        """Return the status once another dispatcher than `old_pid` answers."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            try:
+                status = await self.status()
+            except aiohttp.ClientError:
+                status = None
+            if status and status["dispatchers"][0]["pid"] != old_pid:
+                return status
+            # Nothing tells that a port is open again; the next look is one interval away.
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"no dispatcher came back within {timeout_s} s:\n{self.output}")
+
     def processes(self) -> list[psutil.Process]:
         """Return the command's process and everything below it."""
         root = psutil.Process(self.process.pid)
