@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -12,6 +13,11 @@ _LEVELS = {"TRACE": 5, "DEBUG": 10, "INFO": 20, "WARN": 30, "ERROR": 40, "CRITIC
 _COLOURS = {10: "2", 20: "36", 30: "33", 40: "31", 50: "1;31"}
 # Libraries that say more at INFO than an operator of calls wants to read.
 _QUIETER = ("aiohttp.access", "asyncio", "grpc", "ray", "urllib3")
+# LiveKit's native runtime says these at the ordinary end of every room, as warnings and errors.
+_NATIVE_NOISE = (
+    re.compile(r"publisher data channel '\w+' closed unexpectedly"),
+    re.compile(r"Attempted to drop unknown FFI handle"),
+)
 # livekit-agents marks what may name a person, or hold their words, with this prefix.
 _PRIVATE_PREFIX = "lk.pii."
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -38,9 +44,21 @@ def configure(telemetry: TelemetrySettings, *, role: str, fields: Mapping[str, s
     root.addHandler(handler)
     level = _LEVELS[telemetry.log_level]
     root.setLevel(level)
-    logging.getLogger("livekit").setLevel(level)
+    native = logging.getLogger("livekit")
+    native.setLevel(level)
+    native.addFilter(_demote_native_noise)
     for name in _QUIETER:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+def _demote_native_noise(record: logging.LogRecord) -> bool:
+    """Treat what the native runtime says at every ordinary end as the debugging aid that it is."""
+    if record.levelno > logging.DEBUG and any(
+        noise.search(record.getMessage()) for noise in _NATIVE_NOISE
+    ):
+        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+        return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+    return True
 
 
 class JsonFormatter(logging.Formatter):

@@ -188,13 +188,15 @@ def _message(error: Exception) -> str:
 
 
 def _place(error: BaseException, path: Path) -> str:
-    """Return `file:line` of the last frame in the program's own folder, else of the last one."""
+    """Return `file:line` of the last frame in the program's own folder, or the program."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if _is_own(Path(frame.filename), path.parent)]
-    frame = (own or list(frames))[-1]
-    return f"{frame.filename}:{frame.lineno}"
+    if not own:
+        # Refused before a line of it ran, e.g. bytes that are no text.
+        return str(path)
+    return f"{own[-1].filename}:{own[-1].lineno}"
 
 
 def _is_own(file: Path, folder: Path) -> bool:

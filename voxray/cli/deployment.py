@@ -246,12 +246,15 @@ def _create_dispatcher(settings: Settings, program: ProgramInfo, *, local: bool)
 
 
 async def _wait_started(dispatcher: Any, tell: Callable[[str], None]) -> dict[str, Any]:
+    told = ""
     async for state in _states(dispatcher):
         if state["phase"] == "failed":
             raise _failure(state)
         if state["phase"] != "starting":
             return state
-        tell(f"waiting for {state['waiting_for']}")
+        if state["waiting_for"] != told:
+            told = state["waiting_for"]
+            tell(f"waiting for {told}")
     raise AssertionError("a dispatcher never ceases to report")
 
 

@@ -5,9 +5,9 @@ command line, and a wrong program is known before any actor starts.
 """
 
 import asyncio
-import contextlib
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -45,22 +45,7 @@ async def probe_program(path: Path, environment: Mapping[str, str]) -> ProbedPro
     """
     if not path.is_file():
         raise ProgramError(f"{path}: there is no such program; give the path of its Python file")
-    reader, writer = os.pipe()
-    try:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "voxray.cli.probe",
-            str(path.resolve()),
-            env={**environment, _ANSWER_FD_VARIABLE: str(writer)},
-            pass_fds=(writer,),
-            stdin=asyncio.subprocess.DEVNULL,
-        )
-    except BaseException:
-        os.close(reader)
-        raise
-    finally:
-        os.close(writer)
+    child, reader = _start(path, environment)
     try:
         answer = await asyncio.wait_for(asyncio.to_thread(_read_all, reader), _DEADLINE_S)
     except TimeoutError as error:
@@ -69,10 +54,32 @@ async def probe_program(path: Path, environment: Mapping[str, str]) -> ProbedPro
             "move long work into setup_fnc or the entrypoint"
         ) from error
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()  # Its answer was its last act; without one it is to end too.
-        await process.wait()
-    return _parse(answer, path, process.returncode)
+        if sys.exc_info()[0] is not None:
+            child.kill()
+        # Its answer was its last act.
+        child.wait()
+    return _parse(answer, path, child.returncode)
+
+
+def _start(path: Path, environment: Mapping[str, str]) -> tuple["subprocess.Popen[bytes]", int]:
+    """Start the child; return it and the end of the pipe that its answer comes from.
+
+    Not through asyncio: Ray, which starts beside it, waits for children that are not its own.
+    """
+    reader, writer = os.pipe()
+    try:
+        child = subprocess.Popen(  # noqa: S603 - the command is ours
+            (sys.executable, "-m", "voxray.cli.probe", str(path.resolve())),
+            env={**environment, _ANSWER_FD_VARIABLE: str(writer)},
+            pass_fds=(writer,),
+            stdin=subprocess.DEVNULL,
+        )
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+    return child, reader
 
 
 def _read_all(fd: int) -> bytes:

@@ -3,7 +3,10 @@
 import json
 import logging
 
-from voxray.observability.logs import JsonFormatter, PlainFormatter
+import pytest
+
+from voxray.base.settings import TelemetrySettings
+from voxray.observability.logs import JsonFormatter, PlainFormatter, configure
 
 
 def _record(**extra: object) -> logging.LogRecord:
@@ -52,3 +55,23 @@ def test_what_may_name_a_person_is_left_out() -> None:
     ):
         assert "ann" not in line
         assert "RM_1" in line
+
+
+def test_what_the_native_runtime_says_at_every_end_is_no_warning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root, native = logging.getLogger(), logging.getLogger("livekit")
+    before = (root.handlers[:], root.level, native.level, native.filters[:])
+    try:
+        configure(TelemetrySettings(), role="host", fields={})
+        native.error("x:704:y - publisher data channel '_lossy' closed unexpectedly")
+        native.warning("livekit_ffi::server:279 - Attempted to drop unknown FFI handle: 37")
+        native.error("signal client failed to connect")
+    finally:
+        root.handlers[:], native.filters[:] = before[0], before[3]
+        root.setLevel(before[1])
+        native.setLevel(before[2])
+    printed = capsys.readouterr().err
+    assert "signal client failed" in printed
+    assert "unexpectedly" not in printed
+    assert "FFI handle" not in printed
