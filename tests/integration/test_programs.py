@@ -81,7 +81,10 @@ async def test_an_entrypoint_that_raises_ends_its_own_job_only(
 async def test_calls_that_follow_one_another_share_the_host_and_its_connection(
     livekit_server: LiveKitServer, tmp_path: Path, room_name: str
 ) -> None:
-    async with voxray_app(livekit_server, tmp_path, PROGRAMS / "quickstart.py") as app:
+    one_host = {"VOXRAY_HOSTS__MAX_HOSTS": "1"}
+    async with voxray_app(
+        livekit_server, tmp_path, PROGRAMS / "quickstart.py", environment=one_host
+    ) as app:
         for number, words in enumerate(("green river", "yellow window", "red house")):
             assert await call(livekit_server, f"{room_name}-{number}", words) == [
                 f"you said {words}."
@@ -91,5 +94,5 @@ async def test_calls_that_follow_one_another_share_the_host_and_its_connection(
             await app.until_status(lambda status: not any(h["jobs"] for h in status["hosts"]))
         hosts = {event["host_id"] for event in await app.events("JobPlaced")}
         assert len(hosts) == 1
-        status = await app.status()
-        assert [replica["streams"] for replica in status["replicas"]] == [0]
+        # A replica tells how many streams it has once a second.
+        await app.until_status(lambda status: [r["streams"] for r in status["replicas"]] == [0])

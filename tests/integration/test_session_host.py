@@ -187,7 +187,10 @@ async def test_an_agent_without_audio_runs_when_its_entrypoint_returned(
 async def test_nothing_of_a_job_is_left(
     running: Running, room_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.CRITICAL)  # pytest keeps records, and they keep their tracebacks.
+    # pytest keeps records, and they keep their tracebacks. An earlier test in this process may
+    # have given the loggers levels of their own.
+    for name in ("", "livekit", "livekit.agents"):
+        caplog.set_level(logging.CRITICAL, logger=name)
     contexts: list[weakref.ref[JobContext]] = []
     entrypoint = running.host._shared.program.hooks.entrypoint
 
