@@ -4,7 +4,10 @@
 
 The same program (examples/timetable), the same callers and questions, the same livekit-server.
 Each system runs in a process tree of its own; callers and the LiveKit server are not counted.
-Loads alternate between the systems, so that a busy moment of the machine hits all of them.
+Systems take turns, round by round, so that a busy moment of the machine hits all of them. Memory
+and CPU of a room are what it adds to the idle system; what the idle system costs is reported
+beside them (`idle_mib`, `idle_cores`): voxray brings Ray and a spare host, which cost the same
+however many rooms there are.
 """
 
 import argparse
@@ -45,6 +48,7 @@ STOCK = ROOT / "benchmarks" / "programs" / "stock_timetable.py"
 _START_DEADLINE_S = 120.0
 # Between loads: calls end, pools refill, registrations spread.
 _SETTLE_S = 4.0
+_IDLE_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,28 +131,47 @@ async def _until_logged(path: Path, words: str, child: subprocess.Popen[bytes]) 
     raise DeadlineError(f"{path.stem} was not up within {_START_DEADLINE_S:g} s; see {path}")
 
 
-async def measure(
-    pid: int, rooms: int, turns: int, access: LiveKitAccess, seed: int
-) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Idle:
+    """What a system costs while it waits: reported, and taken off the cost of a room."""
+
+    mib: float
+    cores: float
+
+
+async def measure_idle(pid: int) -> Idle:
+    """Look at a system that has nothing to do."""
+    before, began_s = look(pid), time.monotonic()
+    await asyncio.sleep(_IDLE_S)
+    after = look(pid)
+    cores = (after.cpu_s - before.cpu_s) / (time.monotonic() - began_s)
+    return Idle(mib=after.pss_mib, cores=cores)
+
+
+async def measure(pid: int, idle: Idle, plan: LoadPlan) -> dict[str, Any]:
     """Run one load against a system and return what it cost."""
     before = look(pid)
-    plan = LoadPlan(
-        access=access,
-        rooms=rooms,
-        turns=turns,
-        questions=timetable_questions(load_destinations(), random.Random(seed)),
-    )
+    rooms = plan.rooms
     async with Sampler(pid) as sampler:
         result = await run_load(plan)
+    cores = sampler.cpu_s / result.seconds
     return {
         "rooms": rooms,
+        "idle_mib": round(idle.mib, 1),
+        "idle_cores": round(idle.cores, 4),
         "before_mib": round(before.pss_mib, 1),
         "peak_mib": round(sampler.peak_mib, 1),
         "mib_per_room": round((sampler.peak_mib - before.pss_mib) / rooms, 2),
-        "cpu_cores_per_room": round(sampler.cpu_s / result.seconds / rooms, 4),
+        "cpu_cores": round(cores, 4),
+        "cpu_cores_per_room": round((cores - idle.cores) / rooms, 4),
         "seconds": round(result.seconds, 2),
         **_heard(result),
     }
+
+
+def _plan(access: LiveKitAccess, rooms: int, turns: int, seed: int) -> LoadPlan:
+    questions = timetable_questions(load_destinations(), random.Random(seed))
+    return LoadPlan(access=access, rooms=rooms, turns=turns, questions=questions)
 
 
 def _heard(result: LoadResult) -> dict[str, Any]:
@@ -189,7 +212,14 @@ def machine() -> dict[str, Any]:
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the medians by system and load, and voxray's ratios to both stock workers."""
     table: dict[str, dict[str, dict[str, float]]] = {}
-    keys = ("mib_per_room", "cpu_cores_per_room", "join_p50_s", "turn_p50_s")
+    keys = (
+        "mib_per_room",
+        "cpu_cores_per_room",
+        "join_p50_s",
+        "turn_p50_s",
+        "idle_mib",
+        "idle_cores",
+    )
     for run in runs:
         table.setdefault(run["system"], {}).setdefault(str(run["rooms"]), {})
     for system, loads in table.items():
@@ -236,11 +266,13 @@ async def main() -> None:
                 )
                 async with running(system, access) as pid:
                     # The first call makes every system load what it loads once, and fill its pool.
-                    await measure(pid, 1, 1, access, round_number)
+                    await run_load(_plan(access, 1, 1, round_number))
+                    await asyncio.sleep(_SETTLE_S)
+                    idle = await measure_idle(pid)
                     for rooms in arguments.rooms:
-                        await asyncio.sleep(_SETTLE_S)
                         seed = round_number * 100 + rooms
-                        run = await measure(pid, rooms, arguments.turns, access, seed)
+                        run = await measure(pid, idle, _plan(access, rooms, arguments.turns, seed))
+                        await asyncio.sleep(_SETTLE_S)
                         runs.append({"system": system.name, "round": round_number, **run})
                         print(json.dumps(runs[-1]), flush=True)
     report = {"machine": machine(), "turns": arguments.turns, **summary(runs), "runs": runs}
