@@ -6,6 +6,7 @@ and control has another, so that a program that blocks its loop is seen, and sti
 
 import contextlib
 import gc
+import importlib
 import os
 import threading
 from collections.abc import Coroutine
@@ -42,6 +43,7 @@ _START_S = 10.0
 # The dispatcher waits 60 s for a host to close before it kills it.
 _JOBS_CLOSE_S = 40.0
 _CLOSE_S = 5.0
+_PLUGIN_MODULES = tuple(f"voxray.pipelines.plugins.{name}" for name in ("stt", "tts", "vad"))
 _PRELOAD = "LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE"
 _ALLOW_PRIVATE = "LIVEKIT_TELEMETRY_ALLOW_PII"
 
@@ -171,6 +173,10 @@ class HostProcess:
     def _load(self) -> HostResources:
         program = load_program(self._config.program_path)
         livekit_compat.prepare_process()
+        # A program may name the plugins first inside a job: their import, up to half a second,
+        # would stop the loop of all calls then. They are also listed on this thread only.
+        for name in _PLUGIN_MODULES:
+            importlib.import_module(name)
         userdata = _prewarm(program)
         executor: LocalInference | None = None
         if runners := livekit_compat.registered_runners():
