@@ -22,8 +22,8 @@ public <question> = [please | hello | excuse me] <asked> [please];
            | (which | what) platform is <train> on;
 <duration> = how long does (it | the train) take [to get] to <city>
            | how long is the (journey | trip | train) to <city>;
-<price> = (how much is | what is the price of | what does) a ticket to <city> [cost]
-        | how much does a ticket to <city> cost;
+<price> = (how much is | what is the price of) a ticket to <city>
+        | (what | how much) does a ticket to <city> cost;
 <changes> = do i (have | need) to change [trains] (to get to | on the way to) <city>
           | how many changes are there (to | on the way to) <city>
           | is there a direct train to <city>;

@@ -22,9 +22,9 @@ from voxray.pipelines.engines.base import (
 
 GRAMMAR = """#JSGF V1.0; grammar timetable;
 public <question> = (when does | which platform does) the (next | last) train to
-  (Berlin | Hamburg | Munich | Paris | Vienna | London) leave;
+  (Berlin | Chicago | Munich | Paris | Vienna | London) leave;
 """
-CITIES = ["Berlin", "Hamburg", "Munich", "Paris", "Vienna", "London"]
+CITIES = ["Berlin", "Chicago", "Munich", "Paris", "Vienna", "London"]
 QUESTIONS = [f"when does the next train to {city} leave" for city in CITIES]
 
 

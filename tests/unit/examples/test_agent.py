@@ -32,9 +32,9 @@ async def ask(program, question):
             "The train to London leaves at 14:40 from platform 7.",
         ),
         (
-            "which platform does the nine fifty train to chicago leave from",
-            ("platform_of", {"destination": "Chicago", "not_before": "09:50"}),
-            "The 09:50 train to Chicago leaves from platform 10.",
+            "which platform does the nine forty five train to chicago leave from",
+            ("platform_of", {"destination": "Chicago", "not_before": "09:45"}),
+            "The 09:45 train to Chicago leaves from platform 10.",
         ),
         (
             "how long does it take to get to geneva",
