@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
 from voxray.actors.contracts import (
@@ -39,6 +40,24 @@ FleetCommand: TypeAlias = (
     | cmd.SetReplicas
 )
 _Order: TypeAlias = cmd.StartJob | cmd.StopJob | cmd.SetReplicas
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Next:
+    """The next report of a stream, or why there is none."""
+
+    report: Report | None = None
+    evidence: str = ""
+
+
+async def _next(reports: AsyncIterator[Report]) -> _Next:
+    """Only what the stream itself raises ends it: a fault in handling a report does not."""
+    try:
+        return _Next(report=await anext(reports))
+    except StopAsyncIteration:
+        return _Next(evidence="its report stream ended")
+    except VoxrayError as error:
+        return _Next(evidence=str(error))
 
 
 class FleetRunner:
@@ -141,17 +160,14 @@ class FleetRunner:
             orders.close()
 
     async def _watch_host(self, host_id: HostId, endpoint: Endpoint) -> None:
-        evidence = "its report stream ended"
-        try:
-            async for report in self._fleet.watch(endpoint):
-                if host_id not in self._hosts:
-                    return
-                self._tell_report(host_id, report)
-        except VoxrayError as error:
-            evidence = str(error)
+        reports = self._fleet.watch(endpoint)
+        while (report := await _next(reports)).report is not None:
+            if host_id not in self._hosts:
+                return
+            self._tell_report(host_id, report.report)
         if host_id in self._hosts:
             self._forget_host(host_id)
-            self._tell(inp.HostLost(host_id=host_id, evidence=evidence))
+            self._tell(inp.HostLost(host_id=host_id, evidence=report.evidence))
 
     def _tell_report(self, host_id: HostId, report: Report) -> None:
         match report:
@@ -188,18 +204,15 @@ class FleetRunner:
         self._tell(inp.ReplicaRetired(replica_id=replica_id))
 
     async def _watch_replica(self, replica_id: ReplicaId, endpoint: Endpoint) -> None:
-        evidence = "its report stream ended"
-        try:
-            async for report in self._fleet.watch(endpoint):
-                if replica_id not in self._replicas:
-                    return
-                if isinstance(report, ReplicaHeartbeat):
-                    self._tell(inp.ReplicaHeartbeatReceived(heartbeat=report))
-        except VoxrayError as error:
-            evidence = str(error)
+        reports = self._fleet.watch(endpoint)
+        while (report := await _next(reports)).report is not None:
+            if replica_id not in self._replicas:
+                return
+            if isinstance(report.report, ReplicaHeartbeat):
+                self._tell(inp.ReplicaHeartbeatReceived(heartbeat=report.report))
         if replica_id in self._replicas:
             del self._replicas[replica_id]
-            self._tell(inp.ReplicaLost(replica_id=replica_id, evidence=evidence))
+            self._tell(inp.ReplicaLost(replica_id=replica_id, evidence=report.evidence))
 
     async def _request(self, command: cmd.RunRequest) -> None:
         try:

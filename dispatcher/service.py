@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from voxray.actors.contracts import ProgramInfo
-from voxray.base.errors import VoxrayError
+from voxray.base.errors import InvalidTransitionError, VoxrayError
 from voxray.base.ids import JobId
 from voxray.base.lifecycle import TaskOwner
 from voxray.base.settings import Settings
@@ -162,9 +162,14 @@ class DispatcherService:
         """Hand an input to the core, carry its commands out, and set the timer anew."""
         if self._closed:
             return
-        for command in self._core.handle(item):
-            self._carry_out(command)
-        self._arm()
+        try:
+            for command in self._core.handle(item):
+                self._carry_out(command)
+        except InvalidTransitionError:
+            # A bug of ours in one job; the others, and the host that reported it, go on.
+            logger.exception("an input did not fit", extra={"input": type(item).__name__})
+        finally:
+            self._arm()
 
     def _carry_out(self, command: cmd.Command) -> None:
         match command:

@@ -199,7 +199,8 @@ class Caller:
         except TimeoutError as error:
             raise ConnectionFailedError(
                 f"joining room {self.room_name} at {self._access.url} took more than "
-                f"{self._patience.connect_s:g} s; check the address"
+                f"{self._patience.connect_s:g} s; check the address, and that the server's media "
+                "port (UDP) can be reached"
             ) from error
         except rtc.ConnectError as error:
             raise ConnectionFailedError(

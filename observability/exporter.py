@@ -3,11 +3,16 @@
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import choose_encoder
 
 from voxray.base.errors import PortTakenError
+
+# Scrapers come one at a time; the page lives in the process that carries the calls.
+_CONNECTIONS = 32
+_IDLE_S = 5.0
 
 
 def render(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, str]:
@@ -16,6 +21,35 @@ def render(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, str]:
         return generate_latest(registry), "text/plain; version=0.0.4; charset=utf-8"
     encoder, content_type = choose_encoder(accept)
     return encoder(registry), content_type
+
+
+class _PageServer(ThreadingHTTPServer):
+    """A server that keeps few connections, and no tale of those that break."""
+
+    daemon_threads = True
+    # A burst of connections is taken in and turned away, not left half open.
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._places = threading.BoundedSemaphore(_CONNECTIONS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection, or close it when there are too many."""
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve a connection on its thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Pass over a connection that broke: whoever sends nonsense is no fault of ours."""
 
 
 class MetricsServer:
@@ -44,6 +78,8 @@ class MetricsServer:
         registry = self._registry
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = _IDLE_S
+
             def do_GET(self) -> None:
                 if self.path.split("?")[0] not in {"/", "/metrics"}:
                     self.send_error(404)
@@ -76,11 +112,9 @@ class MetricsServer:
     def _listen(self, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
         for port in self._candidates():
             try:
-                server = ThreadingHTTPServer((self._host, port), handler)
+                return _PageServer((self._host, port), handler)
             except OSError:
                 continue
-            server.daemon_threads = True
-            return server
         raise PortTakenError(
             f"no free port for the metrics page in {self._ports or 'any'} on {self._host}; "
             "widen http.metrics_ports"

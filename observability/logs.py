@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import sys
+import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -44,6 +45,9 @@ def configure(telemetry: TelemetrySettings, *, role: str, fields: Mapping[str, s
     root.addHandler(handler)
     level = _LEVELS[telemetry.log_level]
     root.setLevel(level)
+    logging.getLogger("aiohttp.server").addFilter(_is_no_nonsense)
+    # LiveKit's own development keys (devkey, secret) are short.
+    warnings.filterwarnings("ignore", message="The HMAC key is")
     native = logging.getLogger("livekit")
     native.setLevel(level)
     native.addFilter(_demote_native_noise)
@@ -59,6 +63,12 @@ def _demote_native_noise(record: logging.LogRecord) -> bool:
         record.levelno, record.levelname = logging.DEBUG, "DEBUG"
         return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
     return True
+
+
+def _is_no_nonsense(record: logging.LogRecord) -> bool:
+    """Pass over bytes that are no HTTP: aiohttp answers them, and logs them with a traceback."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or all(base.__name__ != "HttpProcessingError" for base in kind.__mro__)
 
 
 class JsonFormatter(logging.Formatter):

@@ -126,7 +126,7 @@ def _choose_llm() -> Callable[[], llm.LLM[Any]]:
     model = os.environ.get("TIMETABLE_LLM_MODEL", "gpt-4o-mini")
     # Servers on one's own machine want some key, and look at none.
     key = os.environ.get("OPENAI_API_KEY") or "none"
-    if url is None:
+    if not url:
         return lambda: openai.LLM(model=model, api_key=key)
     return lambda: openai.LLM(model=model, api_key=key, base_url=url)
 

@@ -117,6 +117,7 @@ async def deploy(
     *,
     log_to_driver: bool = False,
     on_progress: Callable[[str], None] | None = None,
+    on_joined: Callable[[], None] | None = None,
 ) -> AsyncIterator[Deployment]:
     """Run a program as an app until the context ends.
 
@@ -127,6 +128,7 @@ async def deploy(
         settings: of the app; what its `livekit` part lacks is taken from the program.
         log_to_driver: print the actors' output here.
         on_progress: told in a few words what is going on.
+        on_joined: called once Ray has set its own signal handlers, which this one may replace.
 
     Raises:
         ConfigError: settings, program, keys or a port are wrong.
@@ -147,6 +149,8 @@ async def deploy(
             settings = _with_connection(settings, await probe)
         # The event loop stands still meanwhile; the probe runs in a process of its own.
         cluster = clusters.join(settings.ray, namespace=settings.app, log_to_driver=log_to_driver)
+        if on_joined is not None:
+            on_joined()
     except BaseException:
         probe.cancel()
         await asyncio.wait([probe])
@@ -202,11 +206,23 @@ def _with_connection(settings: Settings, probed: ProbedProgram) -> Settings:
 
 
 def _with_port(settings: Settings) -> Settings:
-    """Choose a free port for the API here when any will do: a restarted dispatcher keeps it."""
-    if settings.http.port or settings.ray.address:
+    """Choose the port of the API, so that a restarted dispatcher keeps it, and try it.
+
+    Raises:
+        PortTakenError: before anything was started.
+    """
+    if settings.ray.address:
         return settings
     with socket.socket() as probe:
-        probe.bind((settings.http.host, 0))
+        # As the server will: a port whose last connections are still closing is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.http.host, settings.http.port))
+        except OSError as error:
+            raise PortTakenError(
+                f"port {settings.http.port} on {settings.http.host} can't be listened on: "
+                f"{error.strerror}; set http.port (0 takes a free one)"
+            ) from error
         port = probe.getsockname()[1]
     return settings.model_copy(update={"http": settings.http.model_copy(update={"port": port})})
 

@@ -23,6 +23,8 @@ class Interrupts:
         self._task = task
         self._say = say
         self._awaited: asyncio.Event | None = None
+        self._answer = ""
+        self._winding_down = False
         self._received: signal.Signals | None = None
 
     @property
@@ -40,9 +42,14 @@ class Interrupts:
         for number in _SIGNALS:
             asyncio.get_running_loop().remove_signal_handler(number)
 
-    async def wait(self) -> None:
-        """Wait for a signal, which then cancels nothing."""
+    def wind_down(self) -> None:
+        """From here on signals change nothing: everything is being taken down already."""
+        self._winding_down = True
+
+    async def wait(self, answer: str = "stopping") -> None:
+        """Wait for a signal, which then cancels nothing and is answered with `answer`."""
         self._awaited = asyncio.Event()
+        self._answer = answer
         try:
             await self._awaited.wait()
         finally:
@@ -50,9 +57,9 @@ class Interrupts:
 
     def _on_signal(self, number: signal.Signals) -> None:
         if self._awaited is not None:
-            self._say("stopping")
+            self._say(self._answer)
             self._awaited.set()
-        elif self._received is None:
+        elif self._received is None and not self._winding_down:
             # Only the first: a second one would cut the clean-up short and leave processes behind.
             self._received = number
             self._say("stopping; this takes a few seconds")

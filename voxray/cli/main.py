@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -72,6 +73,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
     0: done; 1: it failed; 2: the input is wrong; 130: interrupted.
     """
+    # LiveKit's own development keys (devkey, secret) are short; nobody can do anything about it.
+    warnings.filterwarnings("ignore", message="The HMAC key is")
     try:
         status = cli.main(
             args=None if arguments is None else list(arguments),

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import os
-import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from voxray.base.settings import Settings, load_settings
 from voxray.cli import console
 from voxray.cli.deployment import Deployment, deploy
 from voxray.cli.event_lines import line_of
-from voxray.cli.run_files import RunFile, remove_run_file, write_run_file
+from voxray.cli.interrupts import Interrupts, run_interruptibly
+from voxray.cli.run_files import RunFile, check_name_is_free, remove_run_file, write_run_file
 
 _EVENT_WAIT_S = 10.0
+_DRAINING = "draining: no new calls, running ones may end; Ctrl-C again stops now"
 
 _program = click.argument("program", type=click.Path(path_type=Path))
 
@@ -69,7 +71,7 @@ def start(program: Path, *, detach: bool, config: Path | None, **flags: Any) -> 
             "--detach needs a Ray cluster that outlives this command; start one with "
             "`ray start --head` and give its address (--ray-address auto)"
         )
-    asyncio.run(_run(program, settings, detach=detach))
+    run_interruptibly(partial(_run, program, settings, detach=detach), console.say)
 
 
 @click.command()
@@ -80,7 +82,8 @@ def dev(program: Path, *, config: Path | None, **flags: Any) -> None:
     flags["log_level"] = flags["log_level"] or "DEBUG"
     flags["http_port"] = 0 if flags["http_port"] is None else flags["http_port"]
     os.environ.setdefault("LIVEKIT_DEV_MODE", "1")
-    asyncio.run(_run(program, _settings(config, flags), detach=False))
+    settings = _settings(config, flags)
+    run_interruptibly(partial(_run, program, settings, detach=False), console.say)
 
 
 def _settings(config: Path | None, flags: dict[str, Any]) -> Settings:
@@ -105,8 +108,15 @@ def _settings(config: Path | None, flags: dict[str, Any]) -> Settings:
     )
 
 
-async def _run(program: Path, settings: Settings, *, detach: bool) -> None:
-    async with deploy(program, settings, log_to_driver=True, on_progress=console.say) as deployment:
+async def _run(program: Path, settings: Settings, interrupts: Interrupts, *, detach: bool) -> None:
+    check_name_is_free(settings.app)
+    async with deploy(
+        program,
+        settings,
+        log_to_driver=True,
+        on_progress=console.say,
+        on_joined=interrupts.listen,
+    ) as deployment:
         run_file = write_run_file(
             RunFile(
                 app=deployment.app,
@@ -121,8 +131,9 @@ async def _run(program: Path, settings: Settings, *, detach: bool) -> None:
             console.say("left running; `voxray status` shows it, `voxray drain` ends it")
             return
         try:
-            await _attend(deployment, settings.drain_timeout_s)
+            await _attend(deployment, interrupts, settings.drain_timeout_s)
         finally:
+            interrupts.wind_down()
             remove_run_file(run_file)
 
 
@@ -138,26 +149,19 @@ def _introduce(deployment: Deployment, program: Path) -> None:
     console.say("Ctrl-C drains, a second one stops now")
 
 
-async def _attend(deployment: Deployment, drain_timeout_s: float | None) -> None:
+async def _attend(
+    deployment: Deployment, interrupts: Interrupts, drain_timeout_s: float | None
+) -> None:
     """Print events until a signal; then drain, or stop at the second one."""
-    loop = asyncio.get_running_loop()
-    first, second = asyncio.Event(), asyncio.Event()
-
-    def on_signal() -> None:
-        (second if first.is_set() else first).set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
     printer = asyncio.create_task(_print_events(deployment), name="print-events")
     over = asyncio.create_task(deployment.wait_over(), name="wait-over")
     try:
-        await _first_of(asyncio.create_task(first.wait(), name="first-signal"), over)
+        await _first_of(interrupts.wait(_DRAINING), over)
         if not over.done():
-            console.say("draining: no new calls, running ones may end; Ctrl-C again stops now")
             await deployment.begin_drain(drain_timeout_s)
-            await _first_of(asyncio.create_task(second.wait(), name="second-signal"), over)
+            await _first_of(interrupts.wait("stopping now"), over)
         if not over.done():
-            console.say("stopping now")
+            interrupts.wind_down()
             await deployment.stop()
         if over.done() and (failure := over.result()):
             raise failure
@@ -165,11 +169,10 @@ async def _attend(deployment: Deployment, drain_timeout_s: float | None) -> None
         for task in (printer, over):
             task.cancel()
         await asyncio.wait([printer, over])
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
 
 
-async def _first_of(waiter: "asyncio.Task[Any]", over: "asyncio.Task[Any]") -> None:
+async def _first_of(signalled: Coroutine[Any, Any, None], over: "asyncio.Task[Any]") -> None:
+    waiter = asyncio.create_task(signalled, name="wait-for-a-signal")
     await asyncio.wait([waiter, over], return_when=asyncio.FIRST_COMPLETED)
     if not waiter.done():
         waiter.cancel()

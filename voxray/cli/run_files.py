@@ -55,9 +55,26 @@ def write_run_file(run: RunFile, environment: Mapping[str, str] | None = None) -
     return path
 
 
+def check_name_is_free(app: str, environment: Mapping[str, str] | None = None) -> None:
+    """Refuse the name of an app that runs on this machine already.
+
+    Raises:
+        ConfigError: it does; two apps of one name would hide each other from every command.
+    """
+    for run in read_run_files(environment):
+        # One that was left running on a cluster is found there, by its dispatcher's name.
+        if run.app == app and run.pid is not None:
+            raise ConfigError(
+                f"app {app} runs on this machine already (process {run.pid}); stop it, or give "
+                "this one another name with --app"
+            )
+
+
 def remove_run_file(path: Path) -> None:
-    """Take a run file back. Idempotent."""
-    path.unlink(missing_ok=True)
+    """Take our run file back; another process's stays. Idempotent."""
+    run = _read(path)
+    if run is not None and run.pid == os.getpid():
+        path.unlink(missing_ok=True)
 
 
 def read_run_files(environment: Mapping[str, str] | None = None) -> tuple[RunFile, ...]:

@@ -73,3 +73,27 @@ def test_cancellation_of_our_own_is_no_signal():
 
     with pytest.raises(asyncio.CancelledError):
         run_interruptibly(main, lambda _: None)
+
+
+def test_a_signal_while_everything_is_taken_down_changes_nothing():
+    said = []
+
+    async def command(interrupts):
+        first = asyncio.ensure_future(interrupts.wait("draining"))
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGINT)
+        await first
+        interrupts.wind_down()
+        os.kill(os.getpid(), signal.SIGINT)
+        await until_said(said, 2)
+        return "down"
+
+    assert run_interruptibly(command, said.append) == "down"
+    assert said == ["draining", "still stopping"]
+
+
+async def until_said(said, count):
+    # A signal reaches the loop by its wake-up pipe, a turn or two later.
+    async with asyncio.timeout(5):
+        while len(said) < count:  # noqa: ASYNC110 - nothing else tells of it
+            await asyncio.sleep(0)

@@ -6,7 +6,13 @@ import sys
 import pytest
 
 from voxray.base.errors import ConfigError
-from voxray.cli.run_files import RunFile, read_run_files, remove_run_file, write_run_file
+from voxray.cli.run_files import (
+    RunFile,
+    check_name_is_free,
+    read_run_files,
+    remove_run_file,
+    write_run_file,
+)
 
 
 @pytest.fixture
@@ -74,3 +80,19 @@ def test_without_a_variable_it_is_in_the_users_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     path = write_run_file(run(), {})
     assert path == tmp_path / ".voxray" / "run" / "demo.json"
+
+
+def test_the_name_of_a_running_app_is_taken(environment):
+    write_run_file(RunFile(app="one", api="http://a:1", pid=os.getpid(), token="t"), environment)
+    with pytest.raises(ConfigError, match="--app"):
+        check_name_is_free("one", environment)
+    check_name_is_free("two", environment)
+    write_run_file(RunFile(app="far", api="http://a:1", pid=None, token="t"), environment)
+    check_name_is_free("far", environment)
+
+
+def test_the_file_of_another_process_is_not_ours_to_remove(environment):
+    other = os.getppid()
+    path = write_run_file(RunFile(app="one", api="http://a:1", pid=other, token="t"), environment)
+    remove_run_file(path)
+    assert [run.pid for run in read_run_files(environment)] == [other]

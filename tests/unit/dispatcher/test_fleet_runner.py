@@ -13,7 +13,7 @@ from voxray.actors.contracts import (
     PlacementCause,
     RequestAnswer,
 )
-from voxray.base.errors import ConnectionFailedError
+from voxray.base.errors import ConnectionFailedError, InvalidTransitionError
 from voxray.base.ids import HostId, JobId, ReplicaId
 from voxray.base.settings import ReplicaGroupSettings
 from voxray.dispatcher import commands as cmd
@@ -199,3 +199,24 @@ async def test_an_order_that_can_not_be_signed_again_is_refused(
     assert isinstance(failed, inp.JobStartFailed)
     assert failed.reason == "wrong secret"
     await runner.aclose()
+
+
+async def test_a_fault_in_handling_a_report_is_no_loss_of_its_host(
+    fleet: FakeFleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[inp.Input] = []
+    handled = asyncio.Event()
+
+    def tell(message: inp.Input) -> None:
+        told.append(message)
+        if isinstance(message, inp.HostHeartbeatReceived):
+            handled.set()
+            raise InvalidTransitionError("AJ_1", "a state that does not fit")
+
+    runner = FleetRunner(fleet, tell, lambda token: token)
+    runner.run(cmd.StartHost(host_id=HOST))
+    fleet.report(HOST, HostHeartbeat(host_id=HOST, sequence=1, jobs=0))
+    await asyncio.wait_for(handled.wait(), 5)
+    await runner.aclose()
+    assert not any(isinstance(message, inp.HostLost) for message in told)
+    assert "task failed" in caplog.text

@@ -1,5 +1,8 @@
 """The metrics page answers over HTTP, in the format that the scraper asks for."""
 
+import socket
+import struct
+import threading
 import urllib.error
 import urllib.request
 
@@ -52,3 +55,25 @@ def test_takes_the_next_port_of_its_range_and_names_a_full_range() -> None:
         second.close()
     finally:
         first.close()
+
+
+def test_nonsense_and_idle_connections_harm_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    server = MetricsServer("127.0.0.1", "", MetricsSink().registry)
+    port = server.start()
+    idle: list[socket.socket] = []
+    try:
+        threads = threading.active_count()
+        for nonsense in (b"\x00\xff" * 200, b"GET\r\n\r\n", b"GET /metrics HTTP/1.1\r\n"):
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+                connection.sendall(nonsense)
+                linger = struct.pack("ii", 1, 0)  # Closed by a reset, as a scanner does.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        idle = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(100)]
+        # The last connections are turned away: a read on them ends.
+        assert idle[-1].recv(1) == b""
+        assert threading.active_count() <= threads + 40
+    finally:
+        for connection in idle:
+            connection.close()
+        server.close()
+    assert "Traceback" not in capsys.readouterr().err
