@@ -180,3 +180,21 @@ class Engine(Protocol):
 
 
 EngineFactory: TypeAlias = Callable[[], Engine]
+
+
+def run_each(
+    items: Sequence[WorkItem], run: Callable[[WorkItem], None]
+) -> list[BaseException | None]:
+    """Run a batch item by item, for engines whose model takes one stream at a time.
+
+    The batch still pays: one hop to the engine's thread serves all its streams.
+    """
+    results: list[BaseException | None] = []
+    for item in items:
+        try:
+            run(item)
+        except Exception as error:
+            results.append(error)
+        else:
+            results.append(None)
+    return results

@@ -13,6 +13,7 @@ from voxray.pipelines.engines.base import (
     SpeechOutput,
     TextInput,
     WorkItem,
+    run_each,
 )
 from voxray.pipelines.engines.espeak_library import Voice, espeak_library
 from voxray.pipelines.engines.options import read_options
@@ -89,15 +90,7 @@ class EspeakEngine:
 
     def run_batch(self, items: Sequence[WorkItem]) -> Sequence[BaseException | None]:
         """Speak the texts of one batch."""
-        results: list[BaseException | None] = []
-        for item in items:
-            try:
-                _speak(item)
-            except Exception as error:
-                results.append(error)
-            else:
-                results.append(None)
-        return results
+        return run_each(items, _speak)
 
     def close(self) -> None:
         """Do nothing: the library belongs to the process."""

@@ -12,7 +12,7 @@ from typing import Any
 import pocketsphinx
 
 from voxray.base.errors import EngineConfigError
-from voxray.pipelines.engines.base import EngineInfo, EngineKind, EngineSession, WorkItem
+from voxray.pipelines.engines.base import EngineInfo, EngineKind, EngineSession, WorkItem, run_each
 from voxray.pipelines.engines.endpointing import EndpointingOptions
 from voxray.pipelines.engines.jsgf import GrammarError, read_grammar
 from voxray.pipelines.engines.options import read_options
@@ -153,15 +153,7 @@ class PocketsphinxEngine:
 
     def run_batch(self, items: Sequence[WorkItem]) -> Sequence[BaseException | None]:
         """Listen to one batch."""
-        results: list[BaseException | None] = []
-        for item in items:
-            try:
-                _listen(item)
-            except Exception as error:
-                results.append(error)
-            else:
-                results.append(None)
-        return results
+        return run_each(items, _listen)
 
     def close(self) -> None:
         """Free all models."""

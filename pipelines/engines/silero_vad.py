@@ -19,6 +19,7 @@ from voxray.pipelines.engines.base import (
     Samples,
     TextInput,
     WorkItem,
+    run_each,
 )
 from voxray.pipelines.engines.options import read_options
 
@@ -103,15 +104,7 @@ class SileroVadEngine:
 
     def run_batch(self, items: Sequence[WorkItem]) -> Sequence[BaseException | None]:
         """Work through one batch."""
-        results: list[BaseException | None] = []
-        for item in items:
-            try:
-                _run(item)
-            except Exception as error:
-                results.append(error)
-            else:
-                results.append(None)
-        return results
+        return run_each(items, _run)
 
     def close(self) -> None:
         """Do nothing: the model belongs to the process."""
