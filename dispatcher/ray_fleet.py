@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import ray
-from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 
 from voxray.actors.contracts import Endpoint, JobOrder, ReplicaEndpoint, Report, RequestAnswer
 from voxray.actors.control import watch
@@ -47,6 +53,7 @@ _LOOKUP_DEADLINE_S = 10.0
 _CALL_DEADLINE_S = 5.0
 # The program's request_fnc gets 2 s on its host; LiveKit drops the offer after 3 s.
 _REQUEST_DEADLINE_S = 2.5
+_UNAVAILABLE_PAUSE_S = 0.05
 _REPLICA_START_DEADLINE_S = 120.0
 
 
@@ -65,6 +72,10 @@ class FleetContext:
     program_path: str
     environment: Mapping[str, str]
     token: str
+
+
+class _UnavailableError(ConnectionFailedError):
+    """Ray does not know yet whether the actor is dead."""
 
 
 class RayFleet:
@@ -188,11 +199,27 @@ class RayFleet:
     ) -> Endpoint:
         try:
             self._handles[name] = await self._blocking(create, f"create {name}")
-            endpoint = await self._call(name, "endpoint", timeout_s=timeout_s)
+            endpoint = await self._endpoint_of_new(name, timeout_s)
         except VoxrayError as error:
             await self._kill(name)
             raise ActorStartError(f"{name} did not start: {error}") from error
         return Endpoint.model_validate(endpoint)
+
+    async def _endpoint_of_new(self, name: str, timeout_s: float) -> Any:
+        """Return an actor's endpoint, or raise why its constructor failed.
+
+        In the moment of its death Ray only says that an actor is unavailable; asked again, it
+        knows the constructor's error.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        while True:
+            try:
+                return await self._call(name, "endpoint", timeout_s=until - loop.time())
+            except _UnavailableError:
+                if loop.time() + _UNAVAILABLE_PAUSE_S >= until:
+                    raise
+                await asyncio.sleep(_UNAVAILABLE_PAUSE_S)
 
     async def _stop(self, name: str, *, force: bool) -> None:
         if not force:
@@ -242,6 +269,8 @@ class RayFleet:
             if isinstance(cause, VoxrayError):
                 raise cause from error
             raise ActorStartError(f"could not {what}: {type(cause).__name__}: {cause}") from error
+        except ActorUnavailableError as error:
+            raise _UnavailableError(f"could not {what}: {_death_cause(error)}") from error
         except (RayActorError, ValueError) as error:
             raise ConnectionFailedError(f"could not {what}: {_death_cause(error)}") from error
         except RayError as error:

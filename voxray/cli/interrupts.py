@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -22,8 +23,7 @@ class Interrupts:
     def __init__(self, task: "asyncio.Task[Any]", say: Callable[[str], None]) -> None:
         self._task = task
         self._say = say
-        self._awaited: asyncio.Event | None = None
-        self._answer = ""
+        self._expected: deque[tuple[str, asyncio.Event]] = deque()
         self._winding_down = False
         self._received: signal.Signals | None = None
 
@@ -45,20 +45,31 @@ class Interrupts:
     def wind_down(self) -> None:
         """From here on signals change nothing: everything is being taken down already."""
         self._winding_down = True
+        self._expected.clear()
 
-    async def wait(self, answer: str = "stopping") -> None:
-        """Wait for a signal, which then cancels nothing and is answered with `answer`."""
-        self._awaited = asyncio.Event()
-        self._answer = answer
+    def expect(self, answer: str) -> asyncio.Event:
+        """Return an event for the next signal that is not expected yet.
+
+        Such a signal cancels nothing and is answered with `answer`. Several may be expected at
+        once, so that none falls between two of them.
+        """
+        event = asyncio.Event()
+        self._expected.append((answer, event))
+        return event
+
+    async def wait(self) -> None:
+        """Wait for a signal, which then cancels nothing."""
+        event = self.expect("stopping")
         try:
-            await self._awaited.wait()
+            await event.wait()
         finally:
-            self._awaited = None
+            self._expected = deque(each for each in self._expected if each[1] is not event)
 
     def _on_signal(self, number: signal.Signals) -> None:
-        if self._awaited is not None:
-            self._say(self._answer)
-            self._awaited.set()
+        if self._expected:
+            answer, event = self._expected.popleft()
+            self._say(answer)
+            event.set()
         elif self._received is None and not self._winding_down:
             # Only the first: a second one would cut the clean-up short and leave processes behind.
             self._received = number

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -153,13 +153,15 @@ async def _attend(
     deployment: Deployment, interrupts: Interrupts, drain_timeout_s: float | None
 ) -> None:
     """Print events until a signal; then drain, or stop at the second one."""
+    first, second = interrupts.expect(_DRAINING), interrupts.expect("stopping now")
+    interrupts.expect("still stopping")
     printer = asyncio.create_task(_print_events(deployment), name="print-events")
     over = asyncio.create_task(deployment.wait_over(), name="wait-over")
     try:
-        await _first_of(interrupts.wait(_DRAINING), over)
+        await _first_of(first, over)
         if not over.done():
             await deployment.begin_drain(drain_timeout_s)
-            await _first_of(interrupts.wait("stopping now"), over)
+            await _first_of(second, over)
         if not over.done():
             interrupts.wind_down()
             await deployment.stop()
@@ -171,8 +173,8 @@ async def _attend(
         await asyncio.wait([printer, over])
 
 
-async def _first_of(signalled: Coroutine[Any, Any, None], over: "asyncio.Task[Any]") -> None:
-    waiter = asyncio.create_task(signalled, name="wait-for-a-signal")
+async def _first_of(signalled: asyncio.Event, over: "asyncio.Task[Any]") -> None:
+    waiter = asyncio.create_task(signalled.wait(), name="wait-for-a-signal")
     await asyncio.wait([waiter, over], return_when=asyncio.FIRST_COMPLETED)
     if not waiter.done():
         waiter.cancel()

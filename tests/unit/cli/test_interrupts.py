@@ -79,17 +79,19 @@ def test_a_signal_while_everything_is_taken_down_changes_nothing():
     said = []
 
     async def command(interrupts):
-        first = asyncio.ensure_future(interrupts.wait("draining"))
-        await asyncio.sleep(0)
+        first, second = interrupts.expect("draining"), interrupts.expect("stopping now")
+        # Both at once: the second must not fall into a gap between two waits.
         os.kill(os.getpid(), signal.SIGINT)
-        await first
+        os.kill(os.getpid(), signal.SIGTERM)
+        await first.wait()
+        await second.wait()
         interrupts.wind_down()
         os.kill(os.getpid(), signal.SIGINT)
-        await until_said(said, 2)
+        await until_said(said, 3)
         return "down"
 
     assert run_interruptibly(command, said.append) == "down"
-    assert said == ["draining", "still stopping"]
+    assert sorted(said) == ["draining", "still stopping", "stopping now"]
 
 
 async def until_said(said, count):
