@@ -31,6 +31,8 @@ class ProgramInfo(_Message):
         load_threshold: the program's limit for its own load; None for no limit.
         sdk_version: version of livekit-agents, for the registration.
         deployment: LiveKit's deployment name, usually empty.
+        version: digest of the program's sources (`program_version`); hosts of another version
+            get no more jobs once this one is current.
     """
 
     path: str
@@ -47,6 +49,7 @@ class ProgramInfo(_Message):
     max_retry: int = 16
     sdk_version: str
     deployment: str = ""
+    version: str = ""
 
 
 class AcceptArguments(_Message):
@@ -166,7 +169,11 @@ class ReplicaEndpoint(_Message):
 
 
 class HostSnapshot(_Message):
-    """First report of a host on every `Watch` stream: what it is and what it runs."""
+    """First report of a host on every `Watch` stream: what it is and what it runs.
+
+    Attributes:
+        version: of the program, as the host was given it.
+    """
 
     type: Literal["host_snapshot"] = "host_snapshot"
     host_id: HostId
@@ -174,6 +181,7 @@ class HostSnapshot(_Message):
     capacity: int
     orders: tuple[JobOrder, ...]
     statuses: tuple[JobStatus, ...]
+    version: str = ""
 
 
 class HostHeartbeat(_Message):

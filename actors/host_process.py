@@ -56,6 +56,7 @@ class HostConfig:
         program_path: the user's program.
         environment: variables that the program gets.
         token: shared secret of the app's gRPC ports; None trusts everybody.
+        version: of the program, as the dispatcher calls it.
     """
 
     host_id: HostId
@@ -64,6 +65,7 @@ class HostConfig:
     environment: dict[str, str]
     place: Place
     token: str | None = None
+    version: str = ""
 
 
 class HostProcess:
@@ -214,6 +216,7 @@ class HostProcess:
             capacity=config.settings.hosts.sessions_per_host,
             endpoint=self._endpoint,
             report=hub.publish,
+            version=config.version,
         )
         self._jobs.call(self._host.start(), _START_S)
         self._undo.callback(

@@ -23,6 +23,7 @@ class SessionActor:
         self,
         host_id: HostId,
         program_path: str,
+        version: str,
         settings: Settings,
         environment: dict[str, str],
         token: str | None,
@@ -32,6 +33,7 @@ class SessionActor:
             HostConfig(
                 host_id=host_id,
                 program_path=Path(program_path),
+                version=version,
                 settings=settings,
                 environment=environment,
                 place=Place(address=_address(), node=node),

@@ -60,6 +60,7 @@ class SessionHost:
         capacity: int,
         endpoint: Endpoint,
         report: Callable[[Report], None],
+        version: str = "",
     ) -> None:
         """Prepare a host.
 
@@ -69,12 +70,14 @@ class SessionHost:
             capacity: jobs at most.
             endpoint: where the host is reached, for its snapshot.
             report: takes JobChanged and TurnReport; must not block.
+            version: of the program, for its snapshot.
         """
         self._host_id = host_id
         self._shared = shared
         self._capacity = capacity
         self._endpoint = endpoint
         self._report = report
+        self._version = version
         self._context = contextvars.copy_context()
         self._lock = threading.Lock()  # For the three below, which other threads read.
         self._jobs: dict[JobId, JobTask] = {}
@@ -170,6 +173,7 @@ class SessionHost:
             capacity=self._capacity,
             orders=tuple(job.order for job in jobs),
             statuses=(*(job.status for job in jobs), *ended),
+            version=self._version,
         )
 
     def heartbeat(self, sequence: int) -> HostHeartbeat:

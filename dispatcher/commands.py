@@ -7,7 +7,7 @@ never overtakes the `StartJob` before it).
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from voxray.actors.contracts import AcceptArguments, JobOrder, ReplicaEndpoint
+from voxray.actors.contracts import AcceptArguments, JobOrder, ProgramInfo, ReplicaEndpoint
 from voxray.base.ids import HostId, JobId, ReplicaId
 from voxray.base.settings import ReplicaGroupSettings
 from voxray.observability.events import Event
@@ -109,9 +109,10 @@ class SetReplicas:
 
 @dataclass(frozen=True, kw_only=True)
 class StartHost:
-    """Start a session host; `HostStarted` or `HostFailed` comes back."""
+    """Start a session host with a program; `HostStarted` or `HostFailed` comes back."""
 
     host_id: HostId
+    program: ProgramInfo
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -158,6 +158,8 @@ class DispatcherCore:
                 self._shutdown.drain(item.timeout_s)
             case inp.ShutdownNow():
                 self._shutdown.now()
+            case inp.ProgramChanged():
+                self._state.program = item.program
             case inp.FleetFound():
                 self._state.fleet_known = True
                 self._membership.found(item.hosts)

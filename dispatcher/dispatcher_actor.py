@@ -27,11 +27,7 @@ class DispatcherActor:
         self, settings: Settings, program: ProgramInfo, environment: dict[str, str], token: str
     ) -> None:
         logs.configure(settings.telemetry, role="dispatcher", fields={"app": settings.app})
-        fleet = RayFleet(
-            FleetContext(
-                settings=settings, program_path=program.path, environment=environment, token=token
-            )
-        )
+        fleet = RayFleet(FleetContext(settings=settings, environment=environment, token=token))
         self._loop = LoopThread("dispatcher")
         self._service = DispatcherService(
             settings,
@@ -51,6 +47,13 @@ class DispatcherActor:
         """Return the phase, once its version is beyond `after` or `wait_s` has passed."""
         wait_s = min(wait_s, _MAX_WAIT_S)
         return self._loop.call(self._service.state(after, wait_s), wait_s + _CLOSE_S)
+
+    def change_program(self, info: ProgramInfo) -> None:
+        """Make a program, or a new version of it, the current one.
+
+        Only hosts that run it get jobs from now on; the others end with their last call.
+        """
+        self._loop.loop.call_soon_threadsafe(self._service.change_program, info)
 
     def drain(self, deadline_s: float | None = None) -> None:
         """Begin to drain; None waits as long as the program's own `drain_timeout`."""

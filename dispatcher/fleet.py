@@ -4,7 +4,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from voxray.actors.contracts import Endpoint, JobOrder, ReplicaEndpoint, Report, RequestAnswer
+from voxray.actors.contracts import (
+    Endpoint,
+    JobOrder,
+    ProgramInfo,
+    ReplicaEndpoint,
+    Report,
+    RequestAnswer,
+)
 from voxray.base.ids import HostId, JobId, ReplicaId
 from voxray.base.settings import ReplicaGroupSettings
 
@@ -24,8 +31,8 @@ class FleetGateway(Protocol):
         """Return the hosts and replicas that an earlier dispatcher left running."""
         ...
 
-    async def start_host(self, host_id: HostId) -> Endpoint:
-        """Start a session host and wait until it takes jobs.
+    async def start_host(self, host_id: HostId, program: ProgramInfo) -> Endpoint:
+        """Start a session host with a program and wait until it takes jobs.
 
         Raises:
             ActorStartError: it did not start; the message carries the reason.

@@ -11,6 +11,7 @@ from voxray.actors.contracts import (
     HostHeartbeat,
     HostSnapshot,
     JobChanged,
+    ProgramInfo,
     ReplicaHeartbeat,
     Report,
     TurnReport,
@@ -114,8 +115,8 @@ class FleetRunner:
     def run(self, command: FleetCommand) -> None:
         """Begin to carry a command out; what comes of it is told."""
         match command:
-            case cmd.StartHost(host_id=host_id):
-                self._tasks.spawn(f"start-host-{host_id}", self._start_host(host_id))
+            case cmd.StartHost(host_id=host_id, program=program):
+                self._tasks.spawn(f"start-host-{host_id}", self._start_host(host_id, program))
             case cmd.StopHost(host_id=host_id):
                 self._tasks.spawn(f"stop-host-{host_id}", self._stop_host(command))
             case cmd.StartReplica(replica_id=replica_id):
@@ -134,9 +135,9 @@ class FleetRunner:
         await self._tasks.aclose()
         await self._fleet.aclose()
 
-    async def _start_host(self, host_id: HostId) -> None:
+    async def _start_host(self, host_id: HostId, program: ProgramInfo) -> None:
         try:
-            endpoint = await self._fleet.start_host(host_id)
+            endpoint = await self._fleet.start_host(host_id, program)
         except VoxrayError as error:
             self._tell(inp.HostFailed(host_id=host_id, reason=str(error)))
             return

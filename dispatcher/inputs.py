@@ -13,6 +13,7 @@ from voxray.actors.contracts import (
     HostHeartbeat,
     HostSnapshot,
     JobStatus,
+    ProgramInfo,
     ReplicaHeartbeat,
     RequestAnswer,
     TurnReport,
@@ -265,6 +266,13 @@ class ShutdownNow:
     """Stop everything at once; calls are cut."""
 
 
-ControlInput: TypeAlias = FleetFound | Tick | Drain | ShutdownNow
+@dataclass(frozen=True, kw_only=True)
+class ProgramChanged:
+    """The app's program has a new version: from now on only hosts that run it get jobs."""
+
+    program: ProgramInfo
+
+
+ControlInput: TypeAlias = FleetFound | Tick | Drain | ShutdownNow | ProgramChanged
 
 Input: TypeAlias = WorkerInput | OfferInput | JobInput | HostInput | ReplicaInput | ControlInput

@@ -113,7 +113,7 @@ class Membership:
         for _ in range(starts):
             host_id = new_host_id()
             self._add(host_id, state.settings.start_timeout_s + START_GRACE_S, found=False)
-            state.send(StartHost(host_id=host_id))
+            state.send(StartHost(host_id=host_id, program=state.program))
             state.emit(ev.HostStarting(host_id=host_id))
         for host_id in todo.retire:
             if (host := state.hosts.get(host_id)) is not None:

@@ -20,7 +20,14 @@ from ray.exceptions import (
     RayTaskError,
 )
 
-from voxray.actors.contracts import Endpoint, JobOrder, ReplicaEndpoint, Report, RequestAnswer
+from voxray.actors.contracts import (
+    Endpoint,
+    JobOrder,
+    ProgramInfo,
+    ReplicaEndpoint,
+    Report,
+    RequestAnswer,
+)
 from voxray.actors.control import watch
 from voxray.actors.inference_actor import InferenceActor
 from voxray.actors.session_actor import SessionActor
@@ -63,13 +70,11 @@ class FleetContext:
 
     Attributes:
         settings: the whole settings of the app.
-        program_path: the user's program.
         environment: variables that the program's processes get.
         token: shared secret of the app's own gRPC ports.
     """
 
     settings: Settings
-    program_path: str
     environment: Mapping[str, str]
     token: str
 
@@ -109,8 +114,8 @@ class RayFleet:
                 replicas[replica_id] = endpoint
         return Found(hosts=hosts, replicas=replicas)
 
-    async def start_host(self, host_id: HostId) -> Endpoint:
-        """Start a session host and wait until it takes jobs."""
+    async def start_host(self, host_id: HostId, program: ProgramInfo) -> Endpoint:
+        """Start a session host with a program and wait until it takes jobs."""
         context, hosts = self._context, self._context.settings.hosts
         name = host_actor_name(host_id)
         options = self._options(name, num_cpus=hosts.cpus, num_gpus=0)
@@ -121,7 +126,8 @@ class RayFleet:
                 .options(**options)
                 .remote(
                     host_id,
-                    context.program_path,
+                    program.path,
+                    program.version,
                     context.settings,
                     dict(context.environment),
                     context.token,

@@ -131,6 +131,11 @@ class DispatcherService:
         """Return the phase as plain data, once its version differs from `after`."""
         return await self._phases.wait(after, wait_s)
 
+    def change_program(self, info: ProgramInfo) -> None:
+        """Make a program, or a new version of it, the current one (see `inputs.ProgramChanged`)."""
+        self._program = info
+        self._tell(inp.ProgramChanged(program=info))
+
     def drain(self, timeout_s: float | None = None) -> None:
         """Begin to drain; None takes the settings' timeout, or else the program's own."""
         configured = self._settings.drain_timeout_s or self._program.drain_timeout_s

@@ -15,6 +15,7 @@ from livekit.agents import AgentServer
 
 from voxray.actors.livekit_compat import capture_run_app, read_connection, read_hooks, read_info
 from voxray.actors.program import LoadedProgram
+from voxray.actors.program_version import program_version
 from voxray.base.errors import ProgramError
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def load_program(path: Path) -> LoadedProgram:
     return LoadedProgram(
         server=server,
         hooks=hooks,
-        info=read_info(server, str(path)),
+        info=read_info(server, str(path)).model_copy(update={"version": program_version(path)}),
         connection=read_connection(server),
     )
 

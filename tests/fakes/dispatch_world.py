@@ -72,6 +72,7 @@ class SimHost:
     """A host process: dead, hung (silent but running), or well."""
 
     host_id: HostId
+    version: str = ""
     alive: bool = True
     ready: bool = False
     hung: bool = False
@@ -284,12 +285,13 @@ class World:
     def living(self) -> list[SimHost]:
         return [host for host in self.hosts.values() if host.alive and host.ready]
 
-    def _start_host(self, host_id: HostId) -> None:
+    def _start_host(self, command: cmd.StartHost) -> None:
+        host_id = command.host_id
         if self.fail_starts:
             self.fail_starts -= 1
             self.later(self.start_s, inp.HostFailed(host_id=host_id, reason="no memory"))
             return
-        self.hosts[host_id] = SimHost(host_id)
+        self.hosts[host_id] = SimHost(host_id, version=command.program.version)
         self.later(self.start_s, lambda: self._host_up(host_id))
 
     def _host_up(self, host_id: HostId) -> None:
@@ -313,6 +315,7 @@ class World:
                     capacity=self.settings.sessions_per_host,
                     orders=tuple(host.orders.values()),
                     statuses=tuple(host.statuses.values()),
+                    version=host.version,
                 )
             )
         )
@@ -470,7 +473,7 @@ class World:
                 if command.available and self.assigns:
                     self.later(0.02, self._assignment(command.job_id))
             case cmd.StartHost():
-                self._start_host(command.host_id)
+                self._start_host(command)
             case cmd.StopHost():
                 self._stop_host(command)
             case cmd.StartJob():

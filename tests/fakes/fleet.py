@@ -3,7 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from voxray.actors.contracts import Endpoint, JobOrder, ReplicaEndpoint, Report, RequestAnswer
+from voxray.actors.contracts import (
+    Endpoint,
+    JobOrder,
+    ProgramInfo,
+    ReplicaEndpoint,
+    Report,
+    RequestAnswer,
+)
 from voxray.base.errors import ActorStartError, ConnectionFailedError
 from voxray.base.ids import HostId, JobId, ReplicaId
 from voxray.base.settings import ReplicaGroupSettings
@@ -49,7 +56,7 @@ class FakeFleet:
     async def find(self) -> Found:
         return self.found
 
-    async def start_host(self, host_id: HostId) -> Endpoint:
+    async def start_host(self, host_id: HostId, program: ProgramInfo) -> Endpoint:
         return await self._start(host_id)
 
     async def start_replica(self, replica_id: ReplicaId, group: ReplicaGroupSettings) -> Endpoint:

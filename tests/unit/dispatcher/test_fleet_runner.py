@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.fakes.dispatch_world import program
 from tests.fakes.fleet import FakeFleet, endpoint
 from voxray.actors.contracts import (
     AcceptArguments,
@@ -75,7 +76,7 @@ def order(job: str, generation: int = 1) -> JobOrder:
 
 
 async def start_host(runner: FleetRunner, told: Told) -> None:
-    runner.run(cmd.StartHost(host_id=HOST))
+    runner.run(cmd.StartHost(host_id=HOST, program=program()))
     assert await told.next() == inp.HostStarted(host_id=HOST, endpoint=endpoint(HOST))
 
 
@@ -98,7 +99,7 @@ async def test_a_failed_start_is_told_with_its_reason(
     runner: FleetRunner, fleet: FakeFleet, told: Told
 ) -> None:
     fleet.start_errors = {HOST: "no module named x", REPLICA: "no gpu"}
-    runner.run(cmd.StartHost(host_id=HOST))
+    runner.run(cmd.StartHost(host_id=HOST, program=program()))
     assert await told.next() == inp.HostFailed(host_id=HOST, reason="no module named x")
     group = ReplicaGroupSettings(name="speech", engines=("silero",))
     runner.run(cmd.StartReplica(replica_id=REPLICA, group=group))
@@ -214,7 +215,7 @@ async def test_a_fault_in_handling_a_report_is_no_loss_of_its_host(
             raise InvalidTransitionError("AJ_1", "a state that does not fit")
 
     runner = FleetRunner(fleet, tell, lambda token: token)
-    runner.run(cmd.StartHost(host_id=HOST))
+    runner.run(cmd.StartHost(host_id=HOST, program=program()))
     fleet.report(HOST, HostHeartbeat(host_id=HOST, sequence=1, jobs=0))
     await asyncio.wait_for(handled.wait(), 5)
     await runner.aclose()
