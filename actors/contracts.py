@@ -94,6 +94,7 @@ class JobOrder(_Message):
         token: the agent's token; re-signed for later generations.
         received_at, accepted_at, assigned_at: Unix seconds of the dispatch, for stock spans.
         traceparent: W3C trace context of the placement span, or empty.
+        tenant: whose call it is, or empty; a dispatcher that finds the order counts it.
     """
 
     job_id: JobId
@@ -109,6 +110,7 @@ class JobOrder(_Message):
     assigned_at: float
     traceparent: str = ""
     room: str = ""
+    tenant: str = ""
 
 
 class JobPhase(StrEnum):

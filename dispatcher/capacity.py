@@ -1,10 +1,11 @@
 """Slots as permits, and the load that LiveKit is told.
 
-A permit is one call's place on one host. It is reserved at the offer, used from the start of the
-job, and released exactly once.
+A permit is one call's place on one host, and one call of its tenant. It is reserved at the offer,
+used from the start of the job, and released exactly once.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -27,11 +28,12 @@ class PermitState(StrEnum):
 class Permit:
     """One slot of one host. Made and changed by `SlotBook` only."""
 
-    __slots__ = ("_state", "host_id", "number")
+    __slots__ = ("_state", "host_id", "number", "tenant")
 
-    def __init__(self, host_id: HostId, number: int) -> None:
+    def __init__(self, host_id: HostId, number: int, tenant: str) -> None:
         self.host_id = host_id
         self.number = number
+        self.tenant = tenant
         self._state = PermitState.RESERVED
 
     def __repr__(self) -> str:
@@ -52,7 +54,7 @@ class Permit:
         return before
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class HostSlots:
     """The slots of one host, or of several together."""
 
@@ -72,9 +74,15 @@ class HostSlots:
 
 
 class SlotBook:
-    """Who holds which slot of which host."""
+    """Who holds which slot of which host.
+
+    Attributes:
+        on_change: told which host's slots changed, after every change.
+    """
 
     def __init__(self) -> None:
+        self.on_change: Callable[[HostId], None] = lambda _: None
+        self._tenants: Counter[str] = Counter()
         self._capacity: dict[HostId, int] = {}
         self._out: dict[HostId, dict[PermitState, int]] = {}
         self._number = 0
@@ -83,6 +91,7 @@ class SlotBook:
         """Open a host's slots, or change how many it has."""
         self._capacity[host_id] = capacity
         self._out.setdefault(host_id, {PermitState.RESERVED: 0, PermitState.USED: 0})
+        self.on_change(host_id)
 
     def remove_host(self, host_id: HostId) -> None:
         """Close a host's slots, all of them released before.
@@ -94,6 +103,7 @@ class SlotBook:
             return
         if any(self._out.pop(host_id).values()):
             raise InvalidTransitionError(host_id, "a host was removed with permits still out")
+        self.on_change(host_id)
 
     def knows(self, host_id: HostId) -> bool:
         """Return whether a host's slots are open."""
@@ -110,19 +120,29 @@ class SlotBook:
             used=out[PermitState.USED],
         )
 
-    def reserve(self, host_id: HostId) -> Permit:
-        """Take a free slot.
+    def of_tenant(self, tenant: str) -> int:
+        """Return how many slots a tenant's calls hold, on all hosts together."""
+        return self._tenants[tenant] if tenant else 0
+
+    def tenants(self) -> dict[str, int]:
+        """Return the tenants that have calls, with their numbers."""
+        return dict(self._tenants)
+
+    def reserve(self, host_id: HostId, tenant: str = "") -> Permit:
+        """Take a free slot for a call of a tenant; empty for none.
 
         Raises:
             CapacityError: the host has none.
         """
         if not self.slots(host_id).free:
             raise CapacityError(f"no slot is free on host {host_id}")
-        return self._issue(host_id)
+        permit = self._issue(host_id, tenant)
+        self.on_change(host_id)
+        return permit
 
-    def adopt(self, host_id: HostId) -> Permit:
+    def adopt(self, host_id: HostId, tenant: str = "") -> Permit:
         """Take a slot for a job that runs there already, even beyond the host's capacity."""
-        permit = self._issue(host_id)
+        permit = self._issue(host_id, tenant)
         self.use(permit)
         return permit
 
@@ -139,17 +159,24 @@ class SlotBook:
         """
         before = permit._change(PermitState.RELEASED)  # noqa: SLF001 - the book owns its permits
         self._count(permit, before, None)
+        if permit.tenant:
+            self._tenants[permit.tenant] -= 1
+            if not self._tenants[permit.tenant]:
+                del self._tenants[permit.tenant]
 
-    def _issue(self, host_id: HostId) -> Permit:
+    def _issue(self, host_id: HostId, tenant: str) -> Permit:
         self._number += 1
         self._out[host_id][PermitState.RESERVED] += 1
-        return Permit(host_id, self._number)
+        if tenant:
+            self._tenants[tenant] += 1
+        return Permit(host_id, self._number, tenant)
 
     def _count(self, permit: Permit, before: PermitState, after: PermitState | None) -> None:
         out = self._out[permit.host_id]
         out[before] -= 1
         if after is not None:
             out[after] += 1
+        self.on_change(permit.host_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,16 +190,6 @@ class LoadReport:
 FULL = LoadReport(full=True, load=1.0)
 
 
-def total(slots: Iterable[HostSlots]) -> HostSlots:
-    """Add up slots."""
-    capacity = reserved = used = 0
-    for each in slots:
-        capacity += each.capacity
-        reserved += each.reserved
-        used += each.used
-    return HostSlots(capacity=capacity, reserved=reserved, used=used)
-
-
 def own_load_share(load: float | None, threshold: float | None) -> float:
     """Return a host's own load as a share of the program's limit, 0 to 1.
 
@@ -183,18 +200,18 @@ def own_load_share(load: float | None, threshold: float | None) -> float:
     return min(1.0, load / threshold) if threshold else min(1.0, load)
 
 
-def report_load(slots: HostSlots, own_share: float, *, accepting: bool) -> LoadReport:
+def report_load(capacity: int, free: int, own_share: float, *, accepting: bool) -> LoadReport:
     """Return what to tell LiveKit.
 
     `LOAD_CEILING` times the larger of the taken share of the slots and the program's own share,
     so that the program can only make it fuller; FULL when no slot is free or none is given out.
 
     Args:
-        slots: of all hosts that take jobs.
+        capacity, free: slots of all hosts that take jobs.
         own_share: mean of `own_load_share` over these hosts.
         accepting: False while draining.
     """
-    if not accepting or not slots.free:
+    if not accepting or not free:
         return FULL
-    share = max(slots.taken / slots.capacity, own_share)
+    share = max((capacity - free) / capacity, own_share)
     return LoadReport(full=False, load=round(LOAD_CEILING * share, 4))

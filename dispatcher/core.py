@@ -13,13 +13,12 @@ from voxray.base.ids import HostId, JobId, new_host_id
 from voxray.base.settings import HostSettings, InferenceSettings
 from voxray.base.timing import Clock
 from voxray.dispatcher import inputs as inp
-from voxray.dispatcher.capacity import LoadReport, report_load, total
+from voxray.dispatcher.capacity import LoadReport, report_load
 from voxray.dispatcher.commands import Command, UpdateWorker
 from voxray.dispatcher.hosts import HostTable
 from voxray.dispatcher.jobs import UNASSIGNED, Job, StoryEntry
 from voxray.dispatcher.membership import Membership
 from voxray.dispatcher.offers import OfferDesk
-from voxray.dispatcher.placement import HostCondition
 from voxray.dispatcher.placer import Placer
 from voxray.dispatcher.replicas import ReplicaSet
 from voxray.dispatcher.shutdown import Shutdown
@@ -101,8 +100,9 @@ class DispatcherCore:
             if isinstance(item, inp.Offered):
                 self._offers.handle(item)
             return state.take_commands()
+        late = state.catch_up()
         self._dispatch(item)
-        if state.dirty:
+        if state.dirty or late:
             self._settle()
         return state.take_commands()
 
@@ -115,13 +115,9 @@ class DispatcherCore:
             self._membership.next_deadline(),
             self._replicas.next_deadline(),
             self._shutdown.next_deadline(),
+            state.jobs.next_due(),
+            state.wake_ups[0] if state.wake_ups else None,
         ]
-        for job in state.jobs:
-            times.append(job.deadline)
-            if job.check is not None:
-                times.append(job.check.due)
-            if job.job_id in state.waiting and job.avoid_until > state.now:
-                times.append(job.avoid_until)
         return min((time for time in times if time is not None), default=None)
 
     def story(self, job_id: JobId) -> tuple[StoryEntry, ...]:
@@ -159,7 +155,7 @@ class DispatcherCore:
             case inp.ShutdownNow():
                 self._shutdown.now()
             case inp.ProgramChanged():
-                self._state.program = item.program
+                self._membership.change_program(item.program)
             case inp.FleetFound():
                 self._state.fleet_known = True
                 self._membership.found(item.hosts)
@@ -194,17 +190,20 @@ class DispatcherCore:
         state = self._state
         self._membership.expire()
         self._replicas.expire()
-        for job in state.jobs:
+        for job in state.jobs.due(state.now):
+            if state.jobs.get(job.job_id) is not job:
+                continue
             if job.check is not None and state.now >= job.check.due:
                 self._terminations.expire(job)
             # A job that ended just now has no deadline any more.
             if job.deadline is not None and state.now >= job.deadline:
                 self._expire_job(job)
+            state.jobs.rewatch(job)
 
     def _expire_job(self, job: Job) -> None:
         if job.state in UNASSIGNED:
             self._offers.expire(job)
-        elif job.job_id in self._state.waiting:
+        else:
             self._supervisor.expire(job)
 
     def _registered(self, worker_id: str) -> None:
@@ -242,10 +241,8 @@ class DispatcherCore:
 
     def _load(self) -> LoadReport:
         state = self._state
-        ready = [each for each in state.hosts if state.condition(each) is HostCondition.READY]
-        slots = total(state.slots.slots(host.host_id) for host in ready)
-        own = sum(state.own_share(host) for host in ready) / len(ready) if ready else 0.0
-        return report_load(slots, own, accepting=state.accepting)
+        ready = state.index.ready
+        return report_load(ready.capacity, ready.free, state.own_load(), accepting=state.accepting)
 
     def _tell_capacity(self) -> None:
         state = self._state
@@ -262,8 +259,7 @@ class DispatcherCore:
         if capacity != self._told_capacity:
             self._told_capacity = capacity
             state.emit(capacity)
-        count = sum(1 for job in state.jobs if job.assignment is not None)
-        worker = UpdateWorker(full=report.full, load=report.load, job_count=count)
+        worker = UpdateWorker(full=report.full, load=report.load, job_count=state.jobs.assigned)
         if state.registered and worker != self._told_worker:
             self._told_worker = worker
             state.send(worker)

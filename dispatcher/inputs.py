@@ -45,6 +45,7 @@ class Offered:
     Attributes:
         job: serialised `livekit.Job`.
         received_at: Unix seconds.
+        metadata: of the job; it may name a tenant.
         traceparent: W3C trace context of the dispatch, or empty.
     """
 
@@ -52,6 +53,7 @@ class Offered:
     room: str
     job: bytes
     received_at: float
+    metadata: str = ""
     traceparent: str = ""
 
 

@@ -9,20 +9,17 @@ A job is OFFERED until it holds a slot, RESERVED until LiveKit assigns it, START
 agent is heard. RESUMING covers the wait for a slot and the start of the new generation.
 """
 
-from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from voxray.actors.contracts import AcceptArguments, JobPhase, PlacementCause
-from voxray.base.errors import InvalidTransitionError
 from voxray.base.ids import HostId, JobId
 from voxray.dispatcher.capacity import Permit
 
 STORY_LENGTH = 64
 """Entries kept of one job; the oldest go first."""
-ENDED_KEPT = 1000
-"""Ended jobs whose stories are kept."""
 
 
 class JobState(StrEnum):
@@ -123,13 +120,14 @@ class RoomCheck:
     unknown: int = 0
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Job:
     """One job of LiveKit, whatever runs it. Times without a unit name are monotonic seconds.
 
     Attributes:
         payload: serialised `livekit.Job`.
         received_at, accepted_at: Unix seconds.
+        tenant: whose call it is, or empty.
         host_id, permit: the slot it holds; both or none.
         generation: placements so far.
         phase: what the present generation reported last.
@@ -138,8 +136,9 @@ class Job:
         cause: why the present generation was placed.
         asked: hosts whose `request_fnc` was asked about it so far.
         avoid: the host it was lost on; excluded until `avoid_until`, a last resort from then on.
-        deadline: when the present wait (slot, answer, assignment, placement) is over.
         stop_reason: why it has to end; nothing resumes it any more.
+        stops: how often its host was told to end it.
+        on_timer: told of a change of its deadline or its check.
     """
 
     job_id: JobId
@@ -148,6 +147,7 @@ class Job:
     received_at: float
     offered_at: float
     traceparent: str = ""
+    tenant: str = ""
     state: JobState = JobState.OFFERED
     outcome: JobOutcome | None = None
     host_id: HostId | None = None
@@ -164,12 +164,41 @@ class Job:
     asked: int = 0
     avoid: HostId | None = None
     avoid_until: float = 0.0
-    deadline: float | None = None
     stop_reason: str = ""
+    stops: int = 0
     losses: deque[float] = field(default_factory=deque)
     loss: Loss | None = None
-    check: RoomCheck | None = None
+    on_timer: Callable[["Job"], None] = field(default=lambda _: None, repr=False)
+    _deadline: float | None = field(default=None, init=False)
+    _check: RoomCheck | None = field(default=None, init=False)
     story: deque[StoryEntry] = field(default_factory=lambda: deque(maxlen=STORY_LENGTH), repr=False)
+
+    @property
+    def deadline(self) -> float | None:
+        """When the present wait (slot, answer, assignment, placement, room, end) is over."""
+        return self._deadline
+
+    @deadline.setter
+    def deadline(self, at: float | None) -> None:
+        self._deadline = at
+        self.on_timer(self)
+
+    @property
+    def check(self) -> RoomCheck | None:
+        """The look into the room that is under way."""
+        return self._check
+
+    @check.setter
+    def check(self, check: RoomCheck | None) -> None:
+        self._check = check
+        self.on_timer(self)
+
+    @property
+    def due(self) -> float | None:
+        """When time alone changes something about it."""
+        if self._check is None:
+            return self._deadline
+        return self._check.due if self._deadline is None else min(self._deadline, self._check.due)
 
     @property
     def answered(self) -> bool:
@@ -180,116 +209,3 @@ class Job:
     def joined(self) -> bool:
         """Whether the present generation is in the room."""
         return self.phase in {JobPhase.CONNECTED, JobPhase.RUNNING}
-
-
-@dataclass(frozen=True, kw_only=True)
-class EndedJob:
-    """What is kept of a job after its end."""
-
-    outcome: JobOutcome
-    generation: int
-    story: tuple[StoryEntry, ...]
-
-
-class JobBook:
-    """All live jobs and the last ended ones. The only place where a job's state changes."""
-
-    def __init__(self, *, ended_kept: int = ENDED_KEPT) -> None:
-        self._live: dict[JobId, Job] = {}
-        self._by_host: dict[HostId, dict[JobId, Job]] = {}
-        self._ended: OrderedDict[JobId, EndedJob] = OrderedDict()
-        self._ended_kept = ended_kept
-
-    def __len__(self) -> int:
-        return len(self._live)
-
-    def __iter__(self) -> Iterator[Job]:
-        return iter(tuple(self._live.values()))
-
-    def get(self, job_id: JobId) -> Job | None:
-        """Return a live job."""
-        return self._live.get(job_id)
-
-    def ended(self, job_id: JobId) -> EndedJob | None:
-        """Return what is kept of an ended job."""
-        return self._ended.get(job_id)
-
-    def on_host(self, host_id: HostId) -> tuple[Job, ...]:
-        """Return the jobs that hold a slot of a host, oldest placement first."""
-        return tuple(self._by_host.get(host_id, {}).values())
-
-    def open(self, job: Job, *, cause: str, at: float) -> None:
-        """Take a job in. The story of an earlier, refused offer of the same job goes on."""
-        if job.job_id in self._live:
-            raise InvalidTransitionError(job.job_id, "can't open a job that is open")
-        if (earlier := self._ended.pop(job.job_id, None)) is not None:
-            job.story.extend(earlier.story)
-        self._live[job.job_id] = job
-        self._write(job, None, cause, at)
-
-    def seat(self, job: Job, permit: Permit | None) -> None:
-        """Record which slot a job holds."""
-        if job.host_id is not None:
-            seated = self._by_host[job.host_id]
-            del seated[job.job_id]
-            if not seated:
-                del self._by_host[job.host_id]
-        job.permit = permit
-        job.host_id = permit.host_id if permit is not None else None
-        if job.host_id is not None:
-            self._by_host.setdefault(job.host_id, {})[job.job_id] = job
-
-    def move(self, job: Job, to: JobState, *, cause: str, at: float) -> None:
-        """Change a job's state.
-
-        Raises:
-            InvalidTransitionError: the table does not allow it.
-        """
-        if to not in TRANSITIONS[job.state]:
-            story = tuple(str(entry) for entry in job.story)
-            message = f"can't go from {job.state} to {to} because of: {cause}"
-            raise InvalidTransitionError(job.job_id, message, story)
-        before, job.state = job.state, to
-        self._write(job, before, cause, at)
-
-    def note(self, job: Job, cause: str, at: float) -> None:
-        """Add a remark to a job's story."""
-        self._write(job, job.state, cause, at)
-
-    def end(self, job: Job, outcome: JobOutcome, *, cause: str, at: float) -> None:
-        """End a job that holds no slot any more.
-
-        Raises:
-            InvalidTransitionError: it has ended before, or still holds a slot.
-        """
-        if job.permit is not None:
-            raise InvalidTransitionError(job.job_id, "can't end while it holds a slot")
-        self.move(job, JobState.ENDED, cause=f"{outcome}: {cause}", at=at)
-        job.outcome = outcome
-        job.deadline = None
-        del self._live[job.job_id]
-        self._ended[job.job_id] = EndedJob(
-            outcome=outcome, generation=job.generation, story=tuple(job.story)
-        )
-        while len(self._ended) > self._ended_kept:
-            self._ended.popitem(last=False)
-
-    def story(self, job_id: JobId) -> tuple[StoryEntry, ...]:
-        """Return what happened to a job, oldest first; empty for one that is not known."""
-        if (job := self._live.get(job_id)) is not None:
-            return tuple(job.story)
-        if (ended := self._ended.get(job_id)) is not None:
-            return ended.story
-        return ()
-
-    def _write(self, job: Job, before: JobState | None, cause: str, at: float) -> None:
-        job.story.append(
-            StoryEntry(
-                at=at,
-                from_state=before,
-                to_state=job.state,
-                cause=cause,
-                host_id=job.host_id,
-                generation=job.generation,
-            )
-        )

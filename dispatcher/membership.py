@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from typing import assert_never
 
-from voxray.actors.contracts import HostHeartbeat, HostSnapshot, JobPhase, JobStatus
+from voxray.actors.contracts import HostHeartbeat, HostSnapshot, JobPhase, JobStatus, ProgramInfo
 from voxray.base.ids import HostId
 from voxray.base.timing import Backoff
 from voxray.dispatcher.commands import SetReplicas, StartHost, StopHost
@@ -24,7 +24,7 @@ from voxray.dispatcher.placement import HostCondition
 from voxray.dispatcher.replicas import ReplicaSet
 from voxray.dispatcher.state import CoreState, Stage
 from voxray.dispatcher.supervisor import LossKind, Supervisor
-from voxray.dispatcher.warm_pool import Pool, ReadyHost, StartGate, plan
+from voxray.dispatcher.warm_pool import Pool, PoolPlan, StartGate, plan
 from voxray.observability import events as ev
 
 START_GRACE_S = 5.0
@@ -32,6 +32,9 @@ START_GRACE_S = 5.0
 STOP_S = 15.0
 """How long an empty host has to stop by itself before it is killed."""
 START_BACKOFF = Backoff(first_s=0.5, limit_s=30.0)
+RETIRED_AT_ONCE = 16
+"""Hosts that one plan retires at most; the next one follows in the same step."""
+_OUTDATED = "it runs another version of the program"
 
 
 class Membership:
@@ -82,7 +85,7 @@ class Membership:
     def expire(self) -> None:
         """Let go of hosts whose lease, start or stop took too long."""
         state = self._state
-        for host in state.hosts:
+        for host in state.hosts.due(state.now):
             if not state.hosts.expired(host, state.now):
                 continue
             if host.state is HostState.STARTING and not host.found:
@@ -95,19 +98,33 @@ class Membership:
         """Stop a host on purpose, if it is not being stopped so; `HostRetired` tells its end."""
         if host.state is HostState.STOPPING and (host.killed or not force):
             return
-        host.state = HostState.STOPPING
+        now = self._state.now
         host.stop_reason = host.stop_reason or reason
-        host.killed = force
-        host.deadline = self._state.now + STOP_S
+        self._state.hosts.stopping(host, now, now + STOP_S, killed=force)
         self._state.send(StopHost(host_id=host.host_id, force=force))
 
+    def change_program(self, program: ProgramInfo) -> None:
+        """Make a program the current one; hosts of another version end with their last call."""
+        state = self._state
+        state.program = program
+        for host in state.hosts:
+            state.refresh(host)
+            if host.state is HostState.STARTING and not state.current(host):
+                self.stop(host, _OUTDATED, force=True)
+        state.emit(ev.ProgramChanged(version=program.version))
+
     def keep_pool(self, new_host_id: Callable[[], HostId]) -> None:
-        """Start and retire hosts by the plan."""
+        """Start and retire hosts by the plan; outdated ones go as soon as they are empty."""
         state = self._state
         self._look_again_at = None
         if not state.fleet_known or state.stage not in {Stage.SERVING, Stage.DRAINING}:
             return
-        todo = plan(self._pool(), state.settings, state.now, growing=state.accepting)
+        while outdated := state.index.longest_empty(HostCondition.OUTDATED, RETIRED_AT_ONCE):
+            self._retire(tuple(host_id for _, host_id in outdated), _OUTDATED)
+        todo = self._plan()
+        while todo.retire:
+            self._retire(todo.retire, "empty beyond the pool")
+            todo = self._plan()
         allowed = self._gate.allowance(state.now, state.hosts.count(HostState.STARTING))
         starts = todo.start if allowed is None else min(todo.start, allowed)
         for _ in range(starts):
@@ -115,9 +132,6 @@ class Membership:
             self._add(host_id, state.settings.start_timeout_s + START_GRACE_S, found=False)
             state.send(StartHost(host_id=host_id, program=state.program))
             state.emit(ev.HostStarting(host_id=host_id))
-        for host_id in todo.retire:
-            if (host := state.hosts.get(host_id)) is not None:
-                self.stop(host, "empty beyond the pool")
         opens_at = self._gate.opens_at(state.now) if todo.start > starts else None
         self._look_again_at = opens_at if opens_at is not None else todo.look_again_at
 
@@ -126,24 +140,30 @@ class Membership:
         times = (self._look_again_at, self._state.hosts.next_deadline(self._state.now))
         return min((time for time in times if time is not None), default=None)
 
-    def _pool(self) -> Pool:
+    def _plan(self) -> PoolPlan:
         state = self._state
-        ready: list[ReadyHost] = []
-        others = starting = 0
-        for host in state.hosts:
-            condition = state.condition(host)
-            if condition is HostCondition.READY:
-                self._gate.stands(host.ready_at, state.now)
-                free = state.slots.slots(host.host_id).free
-                ready.append(
-                    ReadyHost(host_id=host.host_id, free=free, empty_since=host.empty_since)
-                )
-            elif condition is HostCondition.STARTING:
-                starting += 1
-            else:
-                others += 1
-        waiting = len(state.waiting) + len(state.held)
-        return Pool(ready=tuple(ready), starting=starting, others=others, waiting=waiting)
+        return plan(self._pool(), state.settings, state.now, growing=state.accepting)
+
+    def _pool(self) -> Pool:
+        state, index = self._state, self._state.index
+        if self._gate.failures:
+            for host in state.hosts:
+                if state.condition(host) is HostCondition.READY:
+                    self._gate.stands(host.ready_at, state.now)
+        return Pool(
+            ready=index.ready.hosts,
+            free=index.ready.free,
+            empty=index.empty(HostCondition.READY),
+            longest_empty=index.longest_empty(HostCondition.READY, RETIRED_AT_ONCE),
+            starting=index.count(HostCondition.STARTING),
+            others=index.others(),
+            waiting=len(state.waiting) + len(state.held),
+        )
+
+    def _retire(self, host_ids: tuple[HostId, ...], reason: str) -> None:
+        for host_id in host_ids:
+            if (host := self._state.hosts.get(host_id)) is not None:
+                self.stop(host, reason)
 
     def _add(self, host_id: HostId, ready_within_s: float, *, found: bool) -> HostRecord:
         now = self._state.now
@@ -154,6 +174,7 @@ class Membership:
             found=found,
             deadline=now + ready_within_s,
             last_sign=now,
+            version=None if found else self._state.program.version,
         )
         self._state.hosts.add(host)
         return host
@@ -183,8 +204,7 @@ class Membership:
                 return
             host = self._add(host_id, ADOPTION_S, found=True)
         host.endpoint = snapshot.endpoint
-        host.last_sign = state.now
-        host.sequence = -1
+        state.hosts.reported(host, state.now, snapshot.version)
         if state.stage in {Stage.STOPPING_FLEET, Stage.OVER}:
             return
         if host.state is HostState.STOPPING and not state.slots.knows(host_id):
@@ -221,14 +241,9 @@ class Membership:
             state.stale_reports += 1
             state.dirty = False
             return
-        # Most heartbeats change nothing that anybody waits for.
-        before = state.condition(host)
-        changed = heartbeat.load != host.load
-        host.sequence = heartbeat.sequence
-        host.last_sign = state.now
-        host.load = heartbeat.load
         host.loop_lag_s = heartbeat.loop_lag_s
-        state.dirty = changed or state.condition(host) is not before
+        # Most heartbeats change nothing that anybody waits for.
+        state.dirty = state.hosts.beat(host, state.now, heartbeat.sequence, heartbeat.load)
 
     def _gone(self, host: HostRecord, kind: LossKind, evidence: str) -> None:
         """A host is no more: fence it, and hand its jobs on, those with a caller first."""

@@ -114,12 +114,14 @@ class AvailabilityRequest:
     Attributes:
         job: serialised `livekit.Job`.
         resuming: whether the job ran elsewhere before.
+        metadata: of the dispatch.
     """
 
     job_id: JobId
     room: str
     job: bytes = field(repr=False)
     resuming: bool
+    metadata: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,6 +260,7 @@ def _read_availability(wire: agent.ServerMessage) -> ServerMessage:
         room=job.room.name,
         job=job.SerializeToString(),
         resuming=wire.availability.resuming,
+        metadata=job.metadata,
     )
 
 

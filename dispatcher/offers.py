@@ -10,6 +10,7 @@ from voxray.dispatcher.jobs import UNASSIGNED, Assignment, Job, JobOutcome, JobS
 from voxray.dispatcher.placer import Placer
 from voxray.dispatcher.state import CoreState
 from voxray.dispatcher.supervisor import Supervisor
+from voxray.dispatcher.tenants import tenant_of
 from voxray.observability import events as ev
 
 ANSWER_S = 2.5
@@ -120,6 +121,7 @@ class OfferDesk:
             received_at=item.received_at,
             offered_at=state.now,
             traceparent=item.traceparent,
+            tenant=tenant_of(item.metadata, state.settings.tenant_key),
         )
         state.jobs.open(job, cause="offered", at=state.wall)
         if not state.accepting:
@@ -135,9 +137,16 @@ class OfferDesk:
         # Otherwise the answer to the first offer is under way and serves both.
 
     def _reserve(self, job: Job) -> bool:
-        """Reserve a slot and ask the program, or answer at once; return whether there was one."""
+        """Reserve a slot and ask the program, or answer at once.
+
+        Returns:
+            False when the job still needs a slot; a job of a tenant at its limit is refused.
+        """
         state = self._state
         if (missing := self._placer.seat(job)) is not None:
+            if missing.tenant_limit:
+                self._refuse(job, "tenant_limit", missing.reason)
+                return True
             if job.job_id not in state.held:
                 state.jobs.note(job, missing.reason, state.wall)
             return False

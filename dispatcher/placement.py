@@ -1,16 +1,15 @@
-"""Which host a job goes to: pure policies over a snapshot of the hosts, and why nothing fits."""
+"""What placement knows of a host, and how it says that nothing fits."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
 from voxray.base.ids import HostId
+from voxray.dispatcher.capacity import HostSlots
 
 Policy = Literal["pack", "spread"]
 NO_FIT = "no free slot"
-"""How every reason of a `NoFit` begins."""
+"""How every reason of a `NoFit` for want of a host begins."""
 
 
 class HostCondition(StrEnum):
@@ -23,77 +22,35 @@ class HostCondition(StrEnum):
     """Its reports are late: it may be lost."""
     BUSY = "busy"
     """The program's own load is at its limit there: no new job, but a resumed one may go."""
+    OUTDATED = "outdated"
+    """It runs another version of the program than the current one: it ends with its last call."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class HostView:
-    """A host as placement sees it; `taken` and `free` are slots."""
+    """A host as placement sees it.
+
+    Attributes:
+        own_load: the program's own load there, in billionths of its limit.
+        empty_since: monotonic seconds; None while it holds a job.
+        current: whether it runs the current version of the program.
+    """
 
     host_id: HostId
     condition: HostCondition
-    taken: int
-    free: int
+    slots: HostSlots
+    own_load: int = 0
+    empty_since: float | None = None
+    current: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoFit:
-    """Nothing takes the job; `reason` is for the story."""
+    """Nothing takes the job; `reason` is for the story.
+
+    Attributes:
+        tenant_limit: the job's tenant has all the calls that it may have; no host could help.
+    """
 
     reason: str
-
-
-def choose(
-    hosts: Iterable[HostView],
-    policy: Policy,
-    *,
-    exclude: HostId | None = None,
-    avoid: HostId | None = None,
-    urgent: bool = False,
-) -> HostId | NoFit:
-    """Choose a host.
-
-    Only hosts that are READY (for an urgent job also BUSY) and have a free slot. `pack` takes the
-    one with the most taken slots, so that others stay empty and can go; `spread` the one with the
-    fewest. Ties go to more, then fewer, free slots accordingly, then to the lower id. `avoid` is
-    taken only when nothing else fits. An urgent job (a resume) is always spread: the jobs of a
-    lost host shall not meet on the next one.
-
-    Args:
-        exclude: a host that may not have it.
-        avoid: the host that the job was lost on.
-        urgent: a caller waits in the room already.
-    """
-    allowed = {HostCondition.READY, HostCondition.BUSY} if urgent else {HostCondition.READY}
-    order = _ORDERS["spread" if urgent else policy]
-    why: Counter[str] = Counter()
-    best: HostView | None = None
-    for host in hosts:
-        if host.condition not in allowed:
-            why[host.condition.value] += 1
-        elif not host.free:
-            why["full"] += 1
-        elif host.host_id == exclude:
-            why["excluded"] += 1
-        elif best is None or (host.host_id == avoid, order(host)) < (
-            best.host_id == avoid,
-            order(best),
-        ):
-            best = host
-    if best is not None:
-        return best.host_id
-    counts = ", ".join(f"{count} {name}" for name, count in sorted(why.items()))
-    return NoFit(reason=f"{NO_FIT}: {counts or 'there is no host'}")
-
-
-def _pack(host: HostView) -> tuple[int, int, HostId]:
-    return (-host.taken, host.free, host.host_id)
-
-
-def _spread(host: HostView) -> tuple[int, int, HostId]:
-    return (host.taken, -host.free, host.host_id)
-
-
-_ORDERS: dict[Policy, Callable[[HostView], tuple[int, int, HostId]]] = {
-    "pack": _pack,
-    "spread": _spread,
-}
+    tenant_limit: bool = False

@@ -5,8 +5,9 @@ from voxray.base.errors import InvalidTransitionError
 from voxray.base.ids import HostId
 from voxray.dispatcher.commands import StartJob, UpdateJob
 from voxray.dispatcher.jobs import Job, JobOutcome
-from voxray.dispatcher.placement import NoFit, choose
+from voxray.dispatcher.placement import NoFit
 from voxray.dispatcher.state import CoreState
+from voxray.dispatcher.tenants import at_limit, tenant_limit
 from voxray.observability import events as ev
 
 
@@ -17,21 +18,24 @@ class Placer:
         self._state = state
 
     def seat(self, job: Job, *, urgent: bool = False) -> NoFit | None:
-        """Reserve a slot for a job; return why that is not possible now."""
+        """Reserve a slot for a job; return why that is not possible now.
+
+        The limit of its tenant holds until LiveKit was told that we take the job.
+
+        Args:
+            urgent: a caller waits in the room already.
+        """
         state = self._state
-        chosen = choose(
-            (state.view(host) for host in state.hosts),
-            state.settings.placement,
+        if not job.answered and (refusal := self._at_tenant_limit(job)) is not None:
+            return refusal
+        chosen = state.index.choose(
             exclude=job.avoid if state.now < job.avoid_until else None,
             avoid=job.avoid,
             urgent=urgent,
         )
         if isinstance(chosen, NoFit):
             return chosen
-        state.jobs.seat(job, state.slots.reserve(chosen))
-        host = state.hosts.get(chosen)
-        if host is not None:
-            host.empty_since = None
+        state.jobs.seat(job, state.slots.reserve(chosen, job.tenant))
         return None
 
     def unseat(self, job: Job) -> None:
@@ -39,13 +43,9 @@ class Placer:
         state = self._state
         if job.permit is None:
             return
-        host_id = job.permit.host_id
         state.slots.release(job.permit)
         state.jobs.seat(job, None)
         job.phase = None
-        host = state.hosts.get(host_id)
-        if host is not None and not state.slots.slots(host_id).taken:
-            host.empty_since = state.now
 
     def launch(self, job: Job) -> None:
         """Start the next generation of an assigned job on the host where it has a slot.
@@ -59,7 +59,8 @@ class Placer:
         state.slots.use(job.permit)
         job.generation += 1
         job.phase = None
-        job.deadline = None
+        # Nothing is done when it is over, stock waits too; but its story shall say so.
+        job.deadline = state.now + state.program.initialize_timeout_s
         job.cause = cause = PlacementCause.RESUME if job.connected else PlacementCause.NEW
         order = JobOrder(
             job_id=job.job_id,
@@ -75,6 +76,7 @@ class Placer:
             accepted_at=job.accepted_at,
             assigned_at=job.assignment.at,
             traceparent=job.traceparent,
+            tenant=job.tenant,
         )
         state.jobs.note(job, f"placed ({cause})", state.wall)
         host_id = job.permit.host_id
@@ -84,6 +86,12 @@ class Placer:
                 job_id=job.job_id, host_id=host_id, generation=job.generation, cause=cause.value
             )
         )
+
+    def _at_tenant_limit(self, job: Job) -> NoFit | None:
+        limit = tenant_limit(job.tenant, self._state.settings)
+        if limit is None or self._state.slots.of_tenant(job.tenant) < limit:
+            return None
+        return NoFit(reason=at_limit(job.tenant, limit), tenant_limit=True)
 
     def end(self, job: Job, outcome: JobOutcome, reason: str) -> None:
         """End a job: its slot is free, LiveKit is told, its story is kept."""

@@ -1,6 +1,7 @@
 """The end: drain or stop now. Jobs first, then hosts, then replicas, then nothing is left."""
 
 from voxray.dispatcher.commands import Drained
+from voxray.dispatcher.hosts import HostState
 from voxray.dispatcher.jobs import UNASSIGNED
 from voxray.dispatcher.membership import Membership
 from voxray.dispatcher.offers import OfferDesk
@@ -105,6 +106,8 @@ class Shutdown:
         self._stop_fleet(force=force)
 
     def _stop_fleet(self, *, force: bool) -> None:
-        for host in self._state.hosts:
-            self._membership.stop(host, "shutting down", force=force)
+        hosts = self._state.hosts
+        if force or hosts.count(HostState.STOPPING) < len(hosts):
+            for host in hosts:
+                self._membership.stop(host, "shutting down", force=force)
         self._replicas.stop_all()

@@ -6,17 +6,22 @@ step, so that nothing is ever seen half done.
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from heapq import heappop, heappush
 
 from voxray.actors.contracts import ProgramInfo
-from voxray.base.ids import JobId
+from voxray.base.ids import HostId, JobId
 from voxray.base.settings import HostSettings
 from voxray.base.timing import Clock
 from voxray.dispatcher.capacity import SlotBook, own_load_share
 from voxray.dispatcher.commands import Command, EmitEvent
+from voxray.dispatcher.host_index import HostIndex
 from voxray.dispatcher.hosts import HostRecord, HostState, HostTable
-from voxray.dispatcher.jobs import JobBook
+from voxray.dispatcher.job_book import JobBook
 from voxray.dispatcher.placement import HostCondition, HostView
 from voxray.observability.events import Event
+
+_OWN_LOAD_UNIT = 1_000_000_000
+"""Own loads are added up as whole numbers: sums of floats would drift from the truth."""
 
 
 class Stage(StrEnum):
@@ -39,6 +44,7 @@ class CoreState:
         held: offers kept back until a starting host is ready, in their order.
         fleet_known: whether we know what an earlier dispatcher left; nothing starts before.
         dirty: whether this step changed something that others may have waited for.
+        wake_ups: heap of times at which a step is due, for whatever waits for time alone.
         stale_reports: reports of older generations, former owners and lost hosts.
     """
 
@@ -57,8 +63,15 @@ class CoreState:
     registered: bool = False
     fleet_known: bool = False
     dirty: bool = False
+    wake_ups: list[float] = field(default_factory=list)
     stale_reports: int = 0
     commands: list[Command] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Keep the index true to every change of hosts and slots."""
+        self.index = HostIndex(self.settings.placement)
+        self.hosts.on_change = self.refresh
+        self.slots.on_change = self._slots_changed
 
     @property
     def accepting(self) -> bool:
@@ -66,10 +79,26 @@ class CoreState:
         return self.stage is Stage.SERVING
 
     def begin(self) -> None:
-        """Start a step: fix its time."""
+        """Start a step: fix its time; `catch_up` lets what time changed have its effect."""
         self.now = self.clock.monotonic()
         self.wall = self.clock.wall()
         self.dirty = True
+
+    def catch_up(self) -> bool:
+        """Let hosts fall silent and waits be over; return whether anything was due."""
+        silent = self.hosts.due(self.now)
+        for host in silent:
+            self.refresh(host)
+        woken = False
+        while self.wake_ups and self.wake_ups[0] <= self.now:
+            heappop(self.wake_ups)
+            woken = True
+        return woken or bool(silent)
+
+    def wake_at(self, at: float) -> None:
+        """Ask for a step at a time, if it is still to come."""
+        if at > self.now:
+            heappush(self.wake_ups, at)
 
     def take_commands(self) -> list[Command]:
         """End a step: hand out its commands."""
@@ -84,26 +113,46 @@ class CoreState:
         """Add an event to this step."""
         self.commands.append(EmitEvent(event=event))
 
-    def own_share(self, host: HostRecord) -> float:
-        """Return a host's own load as a share of the program's limit."""
-        return own_load_share(host.load, self.program.load_threshold)
-
     def condition(self, host: HostRecord) -> HostCondition:
         """Return whether a host takes jobs."""
         if host.state is HostState.STARTING:
             return HostCondition.STARTING
         if host.state is HostState.STOPPING:
             return HostCondition.DRAINING
+        if not self.current(host):
+            return HostCondition.OUTDATED
         if self.hosts.silent(host, self.now):
             return HostCondition.SILENT
-        return HostCondition.BUSY if self.own_share(host) >= 1 else HostCondition.READY
+        own_load = own_load_share(host.load, self.program.load_threshold)
+        return HostCondition.BUSY if own_load >= 1 else HostCondition.READY
+
+    def current(self, host: HostRecord) -> bool:
+        """Return whether a host runs the current version of the program, as far as is known."""
+        return host.version is None or host.version == self.program.version
 
     def view(self, host: HostRecord) -> HostView:
         """Return a host as placement sees it."""
-        slots = self.slots.slots(host.host_id)
+        own_load = own_load_share(host.load, self.program.load_threshold)
         return HostView(
             host_id=host.host_id,
             condition=self.condition(host),
-            taken=slots.taken,
-            free=slots.free,
+            slots=self.slots.slots(host.host_id),
+            own_load=round(own_load * _OWN_LOAD_UNIT),
+            empty_since=host.empty_since,
+            current=self.current(host),
         )
+
+    def refresh(self, host: HostRecord) -> None:
+        """Bring the index up to date with a host: it changed, came or went."""
+        if host.host_id in self.hosts:
+            self.index.put(self.view(host))
+        else:
+            self.index.remove(host.host_id)
+
+    def own_load(self) -> float:
+        """Return the mean of the READY hosts' own loads, as shares of the program's limit."""
+        ready = self.index.ready
+        return ready.own_load / ready.hosts / _OWN_LOAD_UNIT if ready.hosts else 0.0
+
+    def _slots_changed(self, host_id: HostId) -> None:
+        self.hosts.occupied(host_id, self.slots.slots(host_id).taken, self.now)

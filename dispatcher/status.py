@@ -24,7 +24,8 @@ class JobView:
 
 @dataclass(frozen=True, kw_only=True)
 class HostView:
-    """A host. `state`: starting, ready, draining, silent or busy (`HostCondition`)."""
+    """A host. `state`: starting, ready, draining, silent, busy or
+    outdated (`HostCondition`)."""
 
     host_id: HostId
     pid: int | None
@@ -178,22 +179,17 @@ def _groups(replicas: ReplicaSet) -> tuple[GroupView, ...]:
 
 def count_totals(state: CoreState, *, full: bool, load: float) -> Totals:
     """Add up what there is."""
-    slots = [state.slots.slots(host.host_id) for host in state.hosts]
-    ready = [
-        host
-        for host in state.hosts
-        if state.condition(host) in {HostCondition.READY, HostCondition.BUSY}
-    ]
+    index, able = state.index, (HostCondition.READY, HostCondition.BUSY)
     return Totals(
         jobs=len(state.jobs),
         waiting_jobs=len(state.waiting),
         held_offers=len(state.held),
-        slots=sum(each.capacity for each in slots),
-        reserved=sum(each.reserved for each in slots),
-        used=sum(each.used for each in slots),
-        hosts=len(state.hosts),
-        ready_hosts=len(ready),
-        idle_hosts=sum(1 for host in ready if host.empty_since is not None),
+        slots=index.all.capacity,
+        reserved=index.all.reserved,
+        used=index.all.used,
+        hosts=index.all.hosts,
+        ready_hosts=sum(index.count(each) for each in able),
+        idle_hosts=sum(index.empty(each) for each in able),
         full=full,
         load=load,
         stale_reports=state.stale_reports,

@@ -15,6 +15,9 @@ from voxray.observability import events as ev
 
 RESUME_WAIT_S = 30.0
 """How long a job waits for a slot before it is failed: about as long as a caller would."""
+STOP_AGAIN_S = 15.0
+"""How long a job has to end before its host is told again; twice as long with each time, up to the
+program's own limits for a shutdown."""
 AVOID_S = 2.0
 """How long the host that a job failed to start on is out of the question for it."""
 
@@ -68,6 +71,7 @@ class Supervisor:
             state.jobs.move(job, JobState.RESUMING, cause=cause, at=state.wall)
         job.deadline = state.now + RESUME_WAIT_S
         state.waiting[job.job_id] = None
+        state.wake_at(job.avoid_until)
 
     def place_waiting(self) -> None:
         """Place the waiting jobs, oldest first, as far as there are slots."""
@@ -88,8 +92,19 @@ class Supervisor:
                 return
 
     def expire(self, job: Job) -> None:
-        """A waiting job's deadline is over."""
-        self._placer.end(job, JobOutcome.FAILED, f"no slot within {RESUME_WAIT_S:g} s")
+        """An assigned job's deadline is over: for a slot, for its end, or for the room."""
+        state = self._state
+        if job.job_id in state.waiting:
+            self._placer.end(job, JobOutcome.FAILED, f"no slot within {RESUME_WAIT_S:g} s")
+        elif job.stop_reason and job.host_id is not None:
+            state.emit(
+                ev.StopRepeated(job_id=job.job_id, host_id=job.host_id, attempt=job.stops + 1)
+            )
+            self._stop_on_host(job, job.host_id)
+        else:
+            job.deadline = None
+            limit_s = state.program.initialize_timeout_s
+            state.jobs.note(job, f"not in its room {limit_s:g} s after its start", state.wall)
 
     def start_failed(self, item: JobStartFailed) -> None:
         """A host did not take an order."""
@@ -121,11 +136,23 @@ class Supervisor:
         if job.host_id is None:
             self._placer.end(job, JobOutcome.LOST, f"{reason} while nothing ran it")
         else:
-            self._send_stop(job.host_id, job.job_id, job.generation, reason)
+            self._stop_on_host(job, job.host_id)
 
     def give_up(self, job: Job, reason: str) -> None:
         """End an assigned job without waiting for its host, which is about to be killed."""
         self._placer.end(job, JobOutcome.LOST, reason)
+
+    def _stop_on_host(self, job: Job, host_id: HostId) -> None:
+        """Tell a job's host to end it, and again if it still runs after its time: the order may
+        have been lost, and a host does nothing twice."""
+        state = self._state
+        self._send_stop(host_id, job.job_id, job.generation, job.stop_reason)
+        program = state.program
+        patience_s = program.shutdown_timeout_s + program.session_end_timeout_s
+        job.deadline = state.now + min(
+            max(patience_s, STOP_AGAIN_S), STOP_AGAIN_S * 2 ** min(job.stops, 10)
+        )
+        job.stops += 1
 
     def _send_stop(self, host_id: HostId, job_id: JobId, generation: int, reason: str) -> None:
         self._state.send(
@@ -175,6 +202,8 @@ class Supervisor:
         if job.joined and not joined_before:
             job.connected = True
             job.rejoined_at = state.now if job.generation > 1 else None
+            if not job.stop_reason:
+                job.deadline = None
             state.jobs.note(job, "in the room", state.wall)
         if status.phase is JobPhase.RUNNING:
             self._heard(job, host_id)
@@ -218,17 +247,14 @@ class Supervisor:
             job.generation = order.generation
             self._seat_adopted(job, host_id)
             if job.stop_reason:
-                self._send_stop(host_id, job.job_id, job.generation, job.stop_reason)
+                self._stop_on_host(job, host_id)
             self.reported(host_id, status)
         else:
             self._stale(host_id, status)
 
     def _seat_adopted(self, job: Job, host_id: HostId) -> None:
         state = self._state
-        state.jobs.seat(job, state.slots.adopt(host_id))
-        host = state.hosts.get(host_id)
-        if host is not None:
-            host.empty_since = None
+        state.jobs.seat(job, state.slots.adopt(host_id, job.tenant))
 
 
 def _adopted(order: JobOrder, status: JobStatus, now: float, wall: float) -> Job:
@@ -242,6 +268,7 @@ def _adopted(order: JobOrder, status: JobStatus, now: float, wall: float) -> Job
         received_at=order.received_at,
         offered_at=now - max(0.0, wall - order.received_at),
         traceparent=order.traceparent,
+        tenant=order.tenant,
         state=JobState.RUNNING if running else unheard,
         generation=order.generation,
         accept=order.accept,

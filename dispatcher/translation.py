@@ -70,6 +70,7 @@ def input_of(
                 room=event.room,
                 job=event.job,
                 received_at=received_at,
+                metadata=event.metadata,
                 traceparent=begin_trace(event),
             )
         case JobAssignment():

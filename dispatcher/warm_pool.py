@@ -15,26 +15,23 @@ YOUNG_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadyHost:
-    """A host that takes jobs. `empty_since` is monotonic seconds, None while it has a job."""
-
-    host_id: HostId
-    free: int
-    empty_since: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Pool:
-    """The hosts now.
+    """The hosts of the current version now.
 
     Attributes:
         ready: hosts that take jobs.
+        free: free slots of them.
+        empty: how many of them hold no job.
+        longest_empty: some of these, longest first, with the monotonic time since when.
         starting: hosts on their way.
         others: hosts that exist and take no job (draining, silent, busy).
         waiting: jobs that have no slot.
     """
 
-    ready: tuple[ReadyHost, ...]
+    ready: int
+    free: int
+    empty: int
+    longest_empty: tuple[tuple[float, HostId], ...]
     starting: int
     others: int
     waiting: int
@@ -59,24 +56,20 @@ def plan(pool: Pool, settings: HostSettings, now: float, *, growing: bool = True
     Args:
         growing: False while draining: then only waiting jobs start a host, and none is retired.
     """
-    empty = sorted(
-        (host.empty_since, host.host_id) for host in pool.ready if host.empty_since is not None
-    )
-    free = sum(host.free for host in pool.ready)
-    unserved = max(0, pool.waiting - free)
+    unserved = max(0, pool.waiting - pool.free)
     missing = math.ceil(unserved / settings.sessions_per_host) - pool.starting
     if growing:
         missing = max(
             missing,
-            settings.min_hosts - len(pool.ready) - pool.starting,
-            settings.idle_hosts - len(empty) - pool.starting,
+            settings.min_hosts - pool.ready - pool.starting,
+            settings.idle_hosts - pool.empty - pool.starting,
         )
-    room = settings.max_hosts - len(pool.ready) - pool.starting - pool.others
+    room = settings.max_hosts - pool.ready - pool.starting - pool.others
     start = max(0, min(missing, room))
     if not growing or start or pool.waiting:
         return PoolPlan(start=start, retire=(), look_again_at=None)
-    surplus = min(len(empty) - settings.idle_hosts, len(pool.ready) - settings.min_hosts)
-    candidates = empty[: max(0, surplus)]
+    surplus = min(pool.empty - settings.idle_hosts, pool.ready - settings.min_hosts)
+    candidates = pool.longest_empty[: max(0, surplus)]
     retire = tuple(host_id for since, host_id in candidates if now >= since + LINGER_S)
     later = [since + LINGER_S for since, _ in candidates if now < since + LINGER_S]
     return PoolPlan(start=0, retire=retire, look_again_at=min(later, default=None))

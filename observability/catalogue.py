@@ -60,7 +60,7 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     MetricSpec(
         name="voxray_job_answers_total",
         kind="counter",
-        help="Answers to offers.",
+        help="Answers to offers; every outcome but accepted is a refusal and its reason.",
         labels=("outcome",),
     ),
     MetricSpec(
@@ -94,6 +94,16 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         help="Length of jobs, from the offer to the end.",
         labels=("outcome",),
         buckets=(1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600),
+    ),
+    MetricSpec(
+        name="voxray_job_stops_repeated_total",
+        kind="counter",
+        help="Times a job was told again to end, because it still ran after its time.",
+    ),
+    MetricSpec(
+        name="voxray_program_changes_total",
+        kind="counter",
+        help="Times another version of the program became the current one.",
     ),
     MetricSpec(
         name="voxray_slots",

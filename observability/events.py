@@ -35,7 +35,7 @@ class JobOffered:
 
 @dataclass(frozen=True, kw_only=True)
 class JobAnswered:
-    """We answered an offer. `outcome`: accepted, rejected, full, draining, error."""
+    """We answered an offer. `outcome`: accepted, rejected, full, tenant_limit, draining, error."""
 
     job_id: JobId
     outcome: str
@@ -101,6 +101,22 @@ class TerminationIgnored:
 
     job_id: JobId
     generation: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopRepeated:
+    """A job that was told to end still runs after its time: its host was told again."""
+
+    job_id: JobId
+    host_id: HostId
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramChanged:
+    """Another version of the program is the current one."""
+
+    version: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,6 +277,8 @@ Event: TypeAlias = (
     | JobEnded
     | FailoverDone
     | TerminationIgnored
+    | StopRepeated
+    | ProgramChanged
     | HostStarting
     | HostReady
     | HostStartFailed

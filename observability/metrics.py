@@ -77,6 +77,10 @@ class MetricsSink:
                 self._observe("voxray_failover_detection_seconds", event.detection_s, event.kind)
                 if event.outcome == "resumed":
                     self._observe("voxray_failover_gap_seconds", event.gap_s, event.kind)
+            case ev.StopRepeated():
+                self._count("voxray_job_stops_repeated_total")
+            case ev.ProgramChanged():
+                self._count("voxray_program_changes_total")
             case ev.TerminationIgnored():
                 self._count("voxray_terminations_ignored_total")
             case _:

@@ -29,6 +29,8 @@ from voxray.dispatcher.capacity import PermitState
 from voxray.dispatcher.core import DispatcherCore
 from voxray.dispatcher.hosts import HostState
 from voxray.dispatcher.jobs import JobState
+from voxray.dispatcher.placement import HostCondition
+from voxray.dispatcher.state import Stage
 from voxray.observability import events as ev
 
 ICE_S = 15.0
@@ -110,12 +112,14 @@ class World:
         self.start_s = 1.0
         self.fail_starts = 0
         self.fail_job_starts = 0
+        self.lose_stops = 0
         self.assigns = True
         self.answers_requests = True
         self.request_answer: RequestAnswer | None = None
         self.stalled_s = 0.0
         self.generations: dict[JobId, int] = {}
         self.ended: set[JobId] = set()
+        self.metadata: dict[JobId, str] = {}
         self.restarts = 0
         self._number = 0
         self._queue: list[tuple[float, int, object]] = []
@@ -231,7 +235,7 @@ class World:
 
     # What LiveKit does.
 
-    def offer(self, job_id: str | None = None) -> JobId:
+    def offer(self, job_id: str | None = None, *, metadata: str = "") -> JobId:
         self._number += 1
         job = JobId(job_id or f"AJ_{self._number}")
         self.tell(
@@ -240,10 +244,15 @@ class World:
                 room=f"room-{job}",
                 job=b"job",
                 received_at=self.clock.wall(),
+                metadata=self.metadata.setdefault(job, metadata),
                 traceparent="00-1-2-01",
             )
         )
         return job
+
+    def change_program(self, version: str) -> None:
+        self.info = self.info.model_copy(update={"version": version})
+        self.tell(inp.ProgramChanged(program=self.info))
 
     def disconnect(self) -> None:
         for job in self.core._state.jobs:
@@ -401,6 +410,9 @@ class World:
         self.later(0.001, deliver)
 
     def _stop_job(self, command: cmd.StopJob) -> None:
+        if self.lose_stops:
+            self.lose_stops -= 1
+            return
         host = self.hosts.get(command.host_id)
         order = host.orders.get(command.job_id) if host is not None else None
         if host is None or order is None or order.generation != command.generation:
@@ -540,6 +552,7 @@ class World:
                     assert order.generation == before + 1
                 assert order.job_id not in self.ended, "a job was started after its end"
                 self.generations[order.job_id] = order.generation
+                assert self.hosts[command.host_id].version == self.info.version
             case cmd.AnswerAvailability(job_id=job_id):
                 self.answers[job_id] += 1
                 assert self.answers[job_id] <= self.offers[job_id], "answered without an offer"
@@ -549,6 +562,7 @@ class World:
     def check(self) -> None:
         """Assert what holds after every step."""
         state = self.core._state
+        self.check_sums()
         seated: dict[HostId, Counter] = {}
         for job in state.jobs:
             assert (job.host_id is None) == (job.permit is None)
@@ -574,9 +588,37 @@ class World:
             if host.state is HostState.READY:
                 assert (host.empty_since is None) == bool(slots.taken)
         assert not seated, f"jobs sit on hosts that are gone: {seated}"
-        living = state.hosts.count(HostState.READY) + state.hosts.count(HostState.STARTING)
-        assert living <= self.settings.max_hosts or any(host.found for host in state.hosts)
+        current = [each for each in state.hosts if state.current(each)]
+        living = [each for each in current if each.state is not HostState.STOPPING]
+        assert len(living) <= self.settings.max_hosts or any(host.found for host in state.hosts)
         assert self.drained <= 1
+
+    def check_sums(self) -> None:
+        """Assert that every running total is what a look at all hosts and jobs gives."""
+        state, index = self.core._state, self.core._state.index
+        views = [state.view(host) for host in state.hosts]
+        ready = [view for view in views if view.condition is HostCondition.READY]
+        for sums, of in ((index.all, views), (index.ready, ready)):
+            assert sums.hosts == len(of)
+            assert sums.capacity == sum(view.slots.capacity for view in of)
+            assert sums.reserved == sum(view.slots.reserved for view in of)
+            assert sums.used == sum(view.slots.used for view in of)
+            assert sums.free == sum(view.slots.free for view in of)
+            assert sums.own_load == sum(view.own_load for view in of)
+        assert Counter({each: index.count(each) for each in HostCondition}) == Counter(
+            view.condition for view in views
+        )
+        assert state.jobs.assigned == sum(job.assignment is not None for job in state.jobs)
+        tenants = Counter(job.tenant for job in state.jobs if job.permit and job.tenant)
+        assert state.slots.tenants() == tenants
+        for state_of in HostState:
+            there = [host for host in state.hosts if host.state is state_of]
+            assert state.hosts.count(state_of) == len(there)
+        told = self.core._told_worker
+        if state.registered and state.dirty and told is not None and state.stage is not Stage.OVER:
+            free = state.accepting and any(view.slots.free for view in ready)
+            assert told.full != free
+            assert told.load == 1.0 if told.full else told.load < 0.7
 
     def settle_all(self) -> None:
         """Let everything that is under way come to its end; then every offer has its answer."""

@@ -7,8 +7,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from voxray.base.errors import CapacityError, InvalidTransitionError
 from voxray.base.ids import HostId
-from voxray.dispatcher.capacity import HostSlots, PermitState, SlotBook, report_load
+from voxray.dispatcher.capacity import PermitState, SlotBook, report_load
 
+TENANTS = ["", "t1", "t2"]
 HOSTS = [HostId(name) for name in ("a", "b", "c")]
 
 
@@ -38,19 +39,19 @@ class PermitMachine(RuleBasedStateMachine):
         self.book.remove_host(host_id)
         self.capacity.pop(host_id, None)
 
-    @rule(host_id=st.sampled_from(HOSTS))
-    def reserve(self, host_id):
+    @rule(host_id=st.sampled_from(HOSTS), tenant=st.sampled_from(TENANTS))
+    def reserve(self, host_id, tenant):
         free = self.capacity.get(host_id, 0) - len(self.out(host_id))
         if free > 0:
-            self.permits.append(self.book.reserve(host_id))
+            self.permits.append(self.book.reserve(host_id, tenant))
         else:
             with pytest.raises(CapacityError):
                 self.book.reserve(host_id)
 
-    @rule(host_id=st.sampled_from(HOSTS))
-    def adopt(self, host_id):
+    @rule(host_id=st.sampled_from(HOSTS), tenant=st.sampled_from(TENANTS))
+    def adopt(self, host_id, tenant):
         if host_id in self.capacity:
-            self.permits.append(self.book.adopt(host_id))
+            self.permits.append(self.book.adopt(host_id, tenant))
 
     @rule(data=st.data())
     @precondition(lambda self: self.permits)
@@ -82,14 +83,23 @@ class PermitMachine(RuleBasedStateMachine):
             assert slots.used == states.count(PermitState.USED)
             assert slots.free == max(0, slots.capacity - len(states))
 
+    @invariant()
+    def every_tenant_has_the_slots_of_its_calls(self):
+        out = [each for each in self.permits if each.state is not PermitState.RELEASED]
+        for tenant in TENANTS:
+            held = sum(permit.tenant == tenant for permit in out) if tenant else 0
+            assert self.book.of_tenant(tenant) == held
+        # Nobody is remembered for ever.
+        assert set(self.book.tenants()) == {each.tenant for each in out} - {""}
+
 
 TestPermits = PermitMachine.TestCase
 
 
 @given(st.integers(0, 500), st.integers(0, 500), st.floats(0, 1), st.booleans())
 def test_a_free_slot_is_always_offered_and_a_full_fleet_never(capacity, taken, own, accepting):
-    slots = HostSlots(capacity=capacity, reserved=0, used=taken)
-    report = report_load(slots, own, accepting=accepting)
+    free = max(0, capacity - taken)
+    report = report_load(capacity, free, own, accepting=accepting)
     assert report.full == (not accepting or taken >= capacity)
     # LiveKit gives nothing to a worker at 0.7 or more, so a load must never get there.
     assert report.load == 1.0 if report.full else 0.0 <= report.load <= 0.69
@@ -98,13 +108,12 @@ def test_a_free_slot_is_always_offered_and_a_full_fleet_never(capacity, taken, o
 @given(st.integers(1, 100), st.floats(0, 1), st.floats(0, 1))
 def test_load_grows_with_slots_and_own_load(capacity, own, more):
     loads = [
-        report_load(HostSlots(capacity=capacity, reserved=0, used=used), own, accepting=True).load
+        report_load(capacity, capacity - used, own, accepting=True).load
         for used in range(capacity + 1)
     ]
     assert loads == sorted(loads)
-    slots = HostSlots(capacity=capacity, reserved=0, used=0)
     low, high = sorted((own, more))
     assert (
-        report_load(slots, low, accepting=True).load
-        <= report_load(slots, high, accepting=True).load
+        report_load(capacity, capacity, low, accepting=True).load
+        <= report_load(capacity, capacity, high, accepting=True).load
     )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from tests.fakes.dispatch_world import World, program
-from voxray.actors.contracts import HostHeartbeat, JobPhase, JobStatus
+from voxray.actors.contracts import HostHeartbeat, JobPhase, JobStatus, RequestAnswer
 from voxray.base.settings import HostSettings
 from voxray.dispatcher import inputs as inp
 from voxray.dispatcher.jobs import JobState
@@ -26,8 +26,10 @@ class CoreMachine(RuleBasedStateMachine):
         max_hosts=st.integers(1, 4),
         idle=st.integers(0, 2),
         policy=st.sampled_from(["pack", "spread"]),
+        threshold=st.sampled_from([None, 0.5, 1.0]),
+        tenant_limit=st.none() | st.integers(0, 3),
     )
-    def start(self, request_fnc, per_host, max_hosts, idle, policy):
+    def start(self, *, request_fnc, per_host, max_hosts, idle, policy, threshold, tenant_limit):
         self.world = World(
             hosts=HostSettings(
                 sessions_per_host=per_host,
@@ -35,8 +37,11 @@ class CoreMachine(RuleBasedStateMachine):
                 idle_hosts=idle,
                 placement=policy,
                 heartbeat_s=0.5,
+                tenant_key="tenant",
+                tenant_limit=tenant_limit,
+                tenant_limits={"big": 5},
             ),
-            info=program(has_request_fnc=request_fnc),
+            info=program(has_request_fnc=request_fnc, load_threshold=threshold),
         )
         self.draining = False
         self.moments = 0
@@ -51,11 +56,46 @@ class CoreMachine(RuleBasedStateMachine):
     def stall(self, seconds):
         self.world.stall(seconds)
 
-    @rule(count=st.integers(1, 4), then=st.sampled_from([0.0, 0.1, 0.3, 1.0]))
-    def offer(self, count, then):
+    @rule(
+        count=st.integers(1, 4),
+        then=st.sampled_from([0.0, 0.1, 0.3, 1.0]),
+        metadata=st.sampled_from(
+            ["", "{", '{"tenant": "a"}', '{"tenant": 7}', '{"tenant": "big"}']
+        ),
+    )
+    def offer(self, count, then, metadata):
+        limits = self.world.settings
         for _ in range(count):
-            self.world.offer()
+            before = self.world.core._state.slots.tenants()
+            job_id = self.world.offer(metadata=metadata)
+            job = self.world.core._state.jobs.get(job_id)
+            if job is not None and job.tenant and job.permit is not None:
+                limit = limits.tenant_limits.get(job.tenant, limits.tenant_limit)
+                assert limit is None or before.get(job.tenant, 0) < limit
         self.world.advance(then)
+
+    @rule(version=st.sampled_from(["v1", "v2", "v3"]), then=st.sampled_from([0.0, 0.5, 3.0]))
+    def change_program(self, version, then):
+        self.world.change_program(version)
+        self.world.advance(then)
+
+    @rule(data=st.data(), load=st.sampled_from([None, 0.0, 0.3, 0.6, 1.0]))
+    @precondition(lambda self: self.world.living())
+    def load_host(self, data, load):
+        """The program finds itself loaded on a host; its next heartbeat says so."""
+        host_id = data.draw(st.sampled_from([host.host_id for host in self.world.living()]))
+        self.world.hosts[host_id].load = load
+
+    @rule(answer=st.sampled_from(["accept", "reject", "terminate", "error"]))
+    def program_mood(self, answer):
+        """What the program's request_fnc says from now on."""
+        no = {"terminate": answer == "terminate", "error": "it raised" * (answer == "error")}
+        self.world.request_answer = None if answer == "accept" else RequestAnswer(accept=None, **no)
+
+    @rule(count=st.integers(1, 2))
+    def lose_stops(self, count):
+        """Orders to end a job get lost on their way."""
+        self.world.lose_stops = count
 
     @rule(data=st.data())
     @precondition(lambda self: self.world.offers)

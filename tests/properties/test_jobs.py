@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from voxray.base.errors import InvalidTransitionError
 from voxray.base.ids import JobId
-from voxray.dispatcher.jobs import STORY_LENGTH, TRANSITIONS, Job, JobBook, JobOutcome, JobState
+from voxray.dispatcher.job_book import JobBook
+from voxray.dispatcher.jobs import STORY_LENGTH, TRANSITIONS, Job, JobOutcome, JobState
 
 
 def step(book, job, to, at):

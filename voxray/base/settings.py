@@ -93,6 +93,10 @@ class HostSettings(_Part):
         start_timeout_s: longest start of a host, imports and `setup_fnc` included.
         resume_budget: resumes of one job within `resume_window_s` before it is failed.
         resume_window_s: the window of the resume budget.
+        tenant_key: the key under which a job's metadata, a JSON object, names its tenant; empty
+            when there are no tenants.
+        tenant_limit: calls that a tenant may have at once; none sets no limit.
+        tenant_limits: other limits for single tenants, by their names.
     """
 
     sessions_per_host: Annotated[int, Field(ge=1, le=1000)] = 12
@@ -106,6 +110,9 @@ class HostSettings(_Part):
     start_timeout_s: Seconds = 60.0
     resume_budget: Annotated[int, Field(ge=0)] = 3
     resume_window_s: Seconds = 60.0
+    tenant_key: str = ""
+    tenant_limit: Annotated[int, Field(ge=0)] | None = None
+    tenant_limits: dict[str, Annotated[int, Field(ge=0)]] = {}
 
 
 class ReplicaGroupSettings(_Part):

@@ -3,12 +3,12 @@ import pytest
 from voxray.base.errors import InvalidTransitionError
 from voxray.base.ids import HostId, JobId
 from voxray.dispatcher.capacity import SlotBook
+from voxray.dispatcher.job_book import JobBook
 from voxray.dispatcher.jobs import (
     STORY_LENGTH,
     TRANSITIONS,
     Assignment,
     Job,
-    JobBook,
     JobOutcome,
     JobState,
 )

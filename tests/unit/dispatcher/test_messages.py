@@ -110,7 +110,11 @@ def test_what_livekit_sends_is_read():
         (
             agent.ServerMessage(availability={"job": job, "resuming": True}),
             AvailabilityRequest(
-                job_id=JobId("AJ_1"), room="r", job=job.SerializeToString(), resuming=True
+                job_id=JobId("AJ_1"),
+                room="r",
+                job=job.SerializeToString(),
+                resuming=True,
+                metadata="secret",
             ),
         ),
         (

@@ -5,7 +5,7 @@ import pytest
 from voxray.base.ids import HostId
 from voxray.base.settings import HostSettings
 from voxray.base.timing import Backoff
-from voxray.dispatcher.warm_pool import LINGER_S, YOUNG_S, Pool, ReadyHost, StartGate, plan
+from voxray.dispatcher.warm_pool import LINGER_S, YOUNG_S, Pool, StartGate, plan
 
 
 def settings(**changes):
@@ -14,15 +14,24 @@ def settings(**changes):
 
 
 def pool(*ready, starting=0, others=0, waiting=0):
-    return Pool(ready=ready, starting=starting, others=others, waiting=waiting)
+    since = sorted((at, name) for name, _, at in ready if at is not None)
+    return Pool(
+        ready=len(ready),
+        free=sum(free for _, free, _ in ready),
+        empty=len(since),
+        longest_empty=tuple(since),
+        starting=starting,
+        others=others,
+        waiting=waiting,
+    )
 
 
 def empty(name, since=0.0):
-    return ReadyHost(host_id=HostId(name), free=2, empty_since=since)
+    return HostId(name), 2, since
 
 
 def busy(name, free=0):
-    return ReadyHost(host_id=HostId(name), free=free, empty_since=None)
+    return HostId(name), free, None
 
 
 @pytest.mark.parametrize(
