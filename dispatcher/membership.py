@@ -24,7 +24,7 @@ from voxray.dispatcher.placement import HostCondition
 from voxray.dispatcher.replicas import ReplicaSet
 from voxray.dispatcher.state import CoreState, Stage
 from voxray.dispatcher.supervisor import LossKind, Supervisor
-from voxray.dispatcher.warm_pool import Pool, PoolPlan, StartGate, plan
+from voxray.dispatcher.warm_pool import Linger, Pool, PoolPlan, StartGate, plan
 from voxray.observability import events as ev
 
 START_GRACE_S = 5.0
@@ -53,6 +53,7 @@ class Membership:
         self._offers = offers
         self._replicas = replicas
         self._gate = StartGate(START_BACKOFF, rng)
+        self._linger = Linger()
         self._look_again_at: float | None = None
 
     def handle(self, item: HostInput) -> None:
@@ -124,12 +125,14 @@ class Membership:
         todo = self._plan()
         while todo.retire:
             self._retire(todo.retire, "empty beyond the pool")
+            self._linger.retired(state.now)
             todo = self._plan()
         allowed = self._gate.allowance(state.now, state.hosts.count(HostState.STARTING))
         starts = todo.start if allowed is None else min(todo.start, allowed)
         for _ in range(starts):
             host_id = new_host_id()
-            self._add(host_id, state.settings.start_timeout_s + START_GRACE_S, found=False)
+            self._add(host_id, self._start_limit_s(), found=False)
+            self._linger.started(state.now)
             state.send(StartHost(host_id=host_id, program=state.program))
             state.emit(ev.HostStarting(host_id=host_id))
         opens_at = self._gate.opens_at(state.now) if todo.start > starts else None
@@ -142,7 +145,13 @@ class Membership:
 
     def _plan(self) -> PoolPlan:
         state = self._state
-        return plan(self._pool(), state.settings, state.now, growing=state.accepting)
+        return plan(
+            self._pool(),
+            state.settings,
+            state.now,
+            growing=state.accepting,
+            linger_s=self._linger.seconds,
+        )
 
     def _pool(self) -> Pool:
         state, index = self._state, self._state.index
@@ -158,12 +167,18 @@ class Membership:
             starting=index.count(HostCondition.STARTING),
             others=index.others(),
             waiting=len(state.waiting) + len(state.held),
+            expected=state.demand.expected(state.now),
         )
 
     def _retire(self, host_ids: tuple[HostId, ...], reason: str) -> None:
         for host_id in host_ids:
             if (host := self._state.hosts.get(host_id)) is not None:
                 self.stop(host, reason)
+
+    def _start_limit_s(self) -> float:
+        """Return how long a start may take: the imports and, after them, `setup_fnc`."""
+        state = self._state
+        return state.settings.start_timeout_s + state.program.initialize_timeout_s + START_GRACE_S
 
     def _add(self, host_id: HostId, ready_within_s: float, *, found: bool) -> HostRecord:
         now = self._state.now
@@ -211,6 +226,8 @@ class Membership:
             return
         state.slots.add_host(host_id, snapshot.capacity)
         if host.state is HostState.STARTING:
+            if not host.found:
+                state.demand.started(state.now - host.created_at)
             state.hosts.started(host, state.now)
             state.emit(ev.HostReady(host_id=host_id, seconds=state.now - host.created_at))
             state.send(SetReplicas(host_id=host_id, replicas=self._replicas.endpoints()))

@@ -114,6 +114,7 @@ class OfferDesk:
             # It ran here and is over; a second life would be a second agent for the same call.
             state.send(AnswerAvailability(job_id=item.job_id, accept=None))
             return
+        state.demand.offered(state.now)
         job = Job(
             job_id=item.job_id,
             room=item.room,

@@ -14,6 +14,7 @@ from voxray.base.settings import HostSettings
 from voxray.base.timing import Clock
 from voxray.dispatcher.capacity import SlotBook, own_load_share
 from voxray.dispatcher.commands import Command, EmitEvent
+from voxray.dispatcher.demand import Demand
 from voxray.dispatcher.host_index import HostIndex
 from voxray.dispatcher.hosts import HostRecord, HostState, HostTable
 from voxray.dispatcher.job_book import JobBook
@@ -56,6 +57,7 @@ class CoreState:
     hosts: HostTable
     slots: SlotBook = field(default_factory=SlotBook)
     jobs: JobBook = field(default_factory=JobBook)
+    demand: Demand = field(default_factory=Demand)
     waiting: dict[JobId, None] = field(default_factory=dict)
     held: dict[JobId, None] = field(default_factory=dict)
     stage: Stage = Stage.SERVING

@@ -10,6 +10,10 @@ from voxray.base.timing import Backoff
 
 LINGER_S = 60.0
 """How long a host beyond the pool stays empty before it is retired: a burst often comes back."""
+LOOK_AGAIN_S = 1.0
+"""Pause between two looks at empty hosts that stay only because jobs are expected."""
+LINGER_LIMIT = 8.0
+"""How many times longer it stays at most, where bursts keep coming back just after it went."""
 YOUNG_S = 10.0
 """A host lost sooner than this after it was ready counts as a failed start."""
 
@@ -26,6 +30,7 @@ class Pool:
         starting: hosts on their way.
         others: hosts that exist and take no job (draining, silent, busy).
         waiting: jobs that have no slot.
+        expected: offers to come while a host starts (see `demand.py`).
     """
 
     ready: int
@@ -35,6 +40,7 @@ class Pool:
     starting: int
     others: int
     waiting: int
+    expected: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,21 +52,32 @@ class PoolPlan:
     look_again_at: float | None
 
 
-def plan(pool: Pool, settings: HostSettings, now: float, *, growing: bool = True) -> PoolPlan:
+def plan(
+    pool: Pool,
+    settings: HostSettings,
+    now: float,
+    *,
+    growing: bool = True,
+    linger_s: float = LINGER_S,
+) -> PoolPlan:
     """Plan the pool.
 
     Starts what is missing to `min_hosts`, to `idle_hosts` empty ones, and to a slot for every
-    waiting job, whichever is most, within `max_hosts`. Retires empty hosts beyond `idle_hosts`
-    and `min_hosts` that were empty for `LINGER_S`, longest first.
+    waiting and every expected job, whichever is most, within `max_hosts`. Retires empty hosts
+    beyond `idle_hosts` and `min_hosts` that were empty for `linger_s`, longest first, but none
+    whose slots are expected to be taken: what goes now is not started again next.
 
     Args:
         growing: False while draining: then only waiting jobs start a host, and none is retired.
+        linger_s: how long a host stays empty before it is retired.
     """
     unserved = max(0, pool.waiting - pool.free)
     missing = math.ceil(unserved / settings.sessions_per_host) - pool.starting
     if growing:
+        wanted = pool.waiting + pool.expected - pool.free
         missing = max(
             missing,
+            math.ceil(wanted / settings.sessions_per_host) - pool.starting,
             settings.min_hosts - pool.ready - pool.starting,
             settings.idle_hosts - pool.empty - pool.starting,
         )
@@ -70,9 +87,41 @@ def plan(pool: Pool, settings: HostSettings, now: float, *, growing: bool = True
         return PoolPlan(start=start, retire=(), look_again_at=None)
     surplus = min(pool.empty - settings.idle_hosts, pool.ready - settings.min_hosts)
     candidates = pool.longest_empty[: max(0, surplus)]
-    retire = tuple(host_id for since, host_id in candidates if now >= since + LINGER_S)
-    later = [since + LINGER_S for since, _ in candidates if now < since + LINGER_S]
+    not_needed = max(0, int((pool.free - pool.expected) // settings.sessions_per_host))
+    retire = tuple(host_id for since, host_id in candidates if now >= since + linger_s)[:not_needed]
+    # Those that are held back by what is expected: the forecast falls with time.
+    later = [max(since + linger_s, now + LOOK_AGAIN_S) for since, _ in candidates[len(retire) :]]
     return PoolPlan(start=0, retire=retire, look_again_at=min(later, default=None))
+
+
+class Linger:
+    """How long hosts stay empty: longer where retiring them turned out to be a mistake.
+
+    A host that is wanted again within `LINGER_S` of a retirement was retired too soon: from then
+    on hosts stay twice as long, up to `LINGER_LIMIT` times. A retirement without such regret
+    halves it again.
+    """
+
+    def __init__(self) -> None:
+        self._factor = 1.0
+        self._retired_at: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long a host stays empty before it is retired."""
+        return LINGER_S * self._factor
+
+    def retired(self, now: float) -> None:
+        """A host was retired because it was empty."""
+        if self._retired_at is not None and now > self._retired_at + LINGER_S:
+            self._factor = max(1.0, self._factor / 2)
+        self._retired_at = now
+
+    def started(self, now: float) -> None:
+        """A host was started because one more was wanted."""
+        if self._retired_at is not None and now <= self._retired_at + LINGER_S:
+            self._factor = min(LINGER_LIMIT, self._factor * 2)
+            self._retired_at = None
 
 
 class StartGate:

@@ -79,7 +79,7 @@ def test_a_start_that_hangs_is_given_up():
     one = World(start_core=False, hosts=HostSettings(max_hosts=1, start_timeout_s=10.0))
     one.start_s = 1e9
     one.begin()
-    one.advance(15.5)
+    one.advance(25.5)  # The imports, `setup_fnc`, and our grace.
     first = one.of(cmd.StartHost)[0].host_id
     assert one.of(ev.HostStartFailed) == [
         ev.HostStartFailed(host_id=first, reason="it was not ready in time")
