@@ -31,6 +31,7 @@ class ProgramInfo(_Message):
         load_threshold: the program's limit for its own load; None for no limit.
         sdk_version: version of livekit-agents, for the registration.
         deployment: LiveKit's deployment name, usually empty.
+        job_memory_warn_mb, job_memory_limit_mb: for a job in a process of its own; 0 for none.
         version: digest of the program's sources (`program_version`); hosts of another version
             get no more jobs once this one is current.
     """
@@ -49,6 +50,8 @@ class ProgramInfo(_Message):
     max_retry: int = 16
     sdk_version: str
     deployment: str = ""
+    job_memory_warn_mb: float = 0.0
+    job_memory_limit_mb: float = 0.0
     version: str = ""
 
 
@@ -175,6 +178,8 @@ class HostSnapshot(_Message):
 
     Attributes:
         version: of the program, as the host was given it.
+        single_use: it takes one job in its life.
+        spent: it has taken it.
     """
 
     type: Literal["host_snapshot"] = "host_snapshot"
@@ -184,6 +189,8 @@ class HostSnapshot(_Message):
     orders: tuple[JobOrder, ...]
     statuses: tuple[JobStatus, ...]
     version: str = ""
+    single_use: bool = False
+    spent: bool = False
 
 
 class HostHeartbeat(_Message):
@@ -207,6 +214,31 @@ class JobChanged(_Message):
 
     type: Literal["job_changed"] = "job_changed"
     status: JobStatus
+
+
+class LoopBlocked(_Message):
+    """A host's event loop is blocked; sent while it is, by a thread of its own.
+
+    Attributes:
+        job_id: the job that holds it; None when it is none of the jobs, or is not known.
+        seconds: for how long so far.
+        where: the innermost line of the program's own code, or of any; empty if not known.
+        stack: `file:line in function: source line`, the innermost call last; no values.
+    """
+
+    type: Literal["loop_blocked"] = "loop_blocked"
+    job_id: JobId | None
+    seconds: float
+    where: str = ""
+    stack: tuple[str, ...] = ()
+
+
+class LoopFreed(_Message):
+    """A host's event loop runs again; `seconds` is how long it was blocked in all."""
+
+    type: Literal["loop_freed"] = "loop_freed"
+    job_id: JobId | None
+    seconds: float
 
 
 class TurnReport(_Message):
@@ -239,6 +271,12 @@ class ReplicaHeartbeat(_Message):
 
 
 Report: TypeAlias = Annotated[
-    HostSnapshot | HostHeartbeat | JobChanged | TurnReport | ReplicaHeartbeat,
+    HostSnapshot
+    | HostHeartbeat
+    | JobChanged
+    | LoopBlocked
+    | LoopFreed
+    | TurnReport
+    | ReplicaHeartbeat,
     Field(discriminator="type"),
 ]

@@ -10,6 +10,7 @@ import contextlib
 import hmac
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -62,12 +63,15 @@ class _Watcher:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[bytes] = deque()
         self._wake = asyncio.Event()
+        self.idle = threading.Event()
+        self.idle.set()
         self.overrun = False
 
     def put(self, report: bytes) -> None:
         if len(self._waiting) >= _QUEUE_LIMIT:
             self.overrun = True
         else:
+            self.idle.clear()
             self._waiting.append(report)
         with contextlib.suppress(RuntimeError):  # The server's loop is closed: so is the stream.
             self._loop.call_soon_threadsafe(self._wake.set)
@@ -80,6 +84,11 @@ class _Watcher:
         if self.overrun:
             return []
         return [self._waiting.popleft() for _ in range(len(self._waiting))]
+
+    def sent(self) -> None:
+        """Note that what was taken is written."""
+        if not self._waiting:
+            self.idle.set()
 
 
 class ReportHub:
@@ -121,6 +130,13 @@ class ReportHub:
             for watcher in self._watchers:
                 watcher.put(data)
 
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all watchers were sent what was published; not on the hub's loop."""
+        deadline = time.monotonic() + timeout_s
+        with self._lock:
+            watchers = list(self._watchers)
+        return all(each.idle.wait(max(0.0, deadline - time.monotonic())) for each in watchers)
+
     def handler(self, token: str | None) -> grpc.GenericRpcHandler:
         """Return the gRPC handler of the service.
 
@@ -157,9 +173,11 @@ class ReportHub:
             while reports := await watcher.take():
                 for data in reports:
                     await context.write(data)
+                watcher.sent()
         finally:
             with self._lock:
                 self._watchers.discard(watcher)
+            watcher.idle.set()
 
     async def _beat(self) -> None:
         sequence = 0

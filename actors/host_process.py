@@ -7,9 +7,11 @@ and control has another, so that a program that blocks its loop is seen, and sti
 import contextlib
 import gc
 import importlib
+import logging
 import os
+import signal
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,12 @@ from voxray.actors.control import ControlServer, ReportHub
 from voxray.actors.job_request import ANSWER_TIMEOUT_S
 from voxray.actors.job_task import HostResources
 from voxray.actors.local_inference import LocalInference
+from voxray.actors.loop_watch import scope_of_traceback, thresholds
+from voxray.actors.memory_guard import MemoryGuard, MemoryJudge
 from voxray.actors.place import Place, quietly
 from voxray.actors.program import LoadedProgram, prewarm
 from voxray.actors.session_host import SessionHost
+from voxray.actors.task_scope import hide_other_tasks
 from voxray.app import load_program
 from voxray.base.errors import DeadlineError, ProgramError
 from voxray.base.ids import HostId, JobId
@@ -36,6 +41,8 @@ from voxray.pipelines import runtime
 from voxray.pipelines.remote_client import RemoteInferenceClient
 from voxray.pipelines.routing import Replica
 
+logger = logging.getLogger(__name__)
+
 # Short calls into a loop; the dispatcher waits a little longer for each.
 _CALL_S = 4.0
 _ANSWER_S = ANSWER_TIMEOUT_S + 0.3
@@ -43,6 +50,7 @@ _START_S = 10.0
 # The dispatcher waits 60 s for a host to close before it kills it.
 _JOBS_CLOSE_S = 40.0
 _CLOSE_S = 5.0
+_FLUSH_S = 2.0
 _PLUGIN_MODULES = tuple(f"voxray.pipelines.plugins.{name}" for name in ("stt", "tts", "vad"))
 _PRELOAD = "LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE"
 _ALLOW_PRIVATE = "LIVEKIT_TELEMETRY_ALLOW_PII"
@@ -173,20 +181,29 @@ class HostProcess:
         livekit_compat.adopt_tracer_provider(provider, allow_private=None if asked_for else False)
 
     def _load(self) -> HostResources:
+        hide_other_tasks()
         program = load_program(self._config.program_path)
         livekit_compat.prepare_process()
         # A program may name the plugins first inside a job: their import, up to half a second,
         # would stop the loop of all calls then. They are also listed on this thread only.
         for name in _PLUGIN_MODULES:
             importlib.import_module(name)
-        userdata = _prewarm(program)
+        isolated = self._config.settings.hosts.isolation == "process"
+        userdata = _prewarm(program, isolated=isolated)
         executor: LocalInference | None = None
         if runners := livekit_compat.registered_runners():
             executor = LocalInference(runners)
             self._undo.callback(executor.close)
             executor.load()
         self._sink = MetricsSink()
-        return HostResources(program=program, userdata=userdata, executor=executor, sink=self._sink)
+        return HostResources(
+            program=program,
+            userdata=userdata,
+            executor=executor,
+            sink=self._sink,
+            isolated=isolated,
+            blocks=thresholds(self._config.settings.hosts.block_report_s, os.environ),
+        )
 
     def _start(self, shared: HostResources) -> None:
         """Start everything, the control stream before the jobs that it reports on.
@@ -201,7 +218,8 @@ class HostProcess:
         self._undo.callback(metrics.close)
         hub = ReportHub(config.settings.hosts.heartbeat_s)
         # Both loops stop last: grpc has one queue of events for all loops of a process.
-        control, self._jobs = self._loop_thread("control"), self._loop_thread("jobs")
+        control = self._loop_thread("control")
+        self._jobs = self._loop_thread("jobs", on_escape=self._escaped)
         server = ControlServer(hub, token=config.token)
         port = control.call(server.start(place.address), _START_S)
         self._undo.callback(quietly(lambda: control.call(server.aclose(), _CLOSE_S)))
@@ -213,7 +231,7 @@ class HostProcess:
         self._host = SessionHost(
             config.host_id,
             shared,
-            capacity=config.settings.hosts.sessions_per_host,
+            capacity=config.settings.hosts.slots_per_host,
             endpoint=self._endpoint,
             report=hub.publish,
             version=config.version,
@@ -222,7 +240,36 @@ class HostProcess:
         self._undo.callback(
             quietly(lambda: self._jobs.call(self._host.aclose(_JOBS_CLOSE_S), _JOBS_CLOSE_S + 10))
         )
+        if shared.isolated:
+            self._guard_memory(shared, hub)
         hub.attach(snapshot=lambda: (self._host.snapshot(),), heartbeat=self._host.heartbeat)
+
+    def _escaped(self, error: BaseException) -> None:
+        """A job called for the end of its process: it ends alone. On the jobs' thread."""
+        scope = scope_of_traceback(error.__traceback__)
+        if scope is None or not self._host.exited(scope.owner, error):
+            logger.error(
+                "%s left the event loop of the jobs, it goes on",
+                type(error).__name__,
+                exc_info=error,
+            )
+
+    def _guard_memory(self, shared: HostResources, hub: ReportHub) -> None:
+        info = shared.program.info
+        judge = MemoryJudge(info.job_memory_warn_mb, info.job_memory_limit_mb)
+
+        def over(used_mb: float) -> None:
+            self._host.fail_jobs(
+                f"its process used {used_mb:.0f} MB, "
+                f"over job_memory_limit_mb of {judge.limit_mb:.0f} MB, and was killed"
+            )
+            # Who does not hear of the end would resume the job, on a host that it fills next.
+            hub.flush(_FLUSH_S)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        guard = MemoryGuard(judge, over)
+        guard.start()
+        self._undo.callback(guard.stop)
 
     async def _connect_inference(self) -> RemoteInferenceClient:
         config = self._config
@@ -235,15 +282,17 @@ class HostProcess:
             token=config.token,
         )
 
-    def _loop_thread(self, name: str) -> LoopThread:
-        thread = LoopThread(name)
+    def _loop_thread(
+        self, name: str, on_escape: Callable[[BaseException], None] | None = None
+    ) -> LoopThread:
+        thread = LoopThread(name, on_escape)
         self._undo.callback(thread.stop)
         return thread
 
 
-def _prewarm(program: LoadedProgram) -> dict[str, Any]:
+def _prewarm(program: LoadedProgram, *, isolated: bool) -> dict[str, Any]:
     try:
-        return prewarm(program.hooks)
+        return prewarm(program.hooks, isolated=isolated)
     except Exception as error:
         raise ProgramError(
             f"{program.info.path}: its setup_fnc raised {type(error).__name__}: {error}"

@@ -62,7 +62,7 @@ async def ask_program(
                 await request.accept()
             else:
                 await request_fnc(request)
-        except Exception as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             logger.exception("request_fnc failed", extra={"job_id": request.id})
             answer(RequestAnswer(accept=None, error=f"{type(error).__name__}: {error}"))
         else:

@@ -17,6 +17,7 @@ from opentelemetry import context as otel_context
 
 from voxray.actors.contracts import JobOrder, JobPhase, JobStatus
 from voxray.actors.livekit_compat import JobDriver, JobEnd
+from voxray.actors.loop_watch import BlockThresholds
 from voxray.actors.program import InferenceExecutor, LoadedProgram
 from voxray.actors.session_watch import observe_sessions
 from voxray.actors.task_scope import TaskScope
@@ -62,6 +63,8 @@ class HostResources:
         executor: runs inference runners; None when no plugin registered one.
         clock: where times of reports come from.
         sink: takes the events of this process.
+        isolated: the process runs one job in its life.
+        blocks: from when on a blocked event loop is reported; None reports none.
     """
 
     program: LoadedProgram
@@ -69,6 +72,8 @@ class HostResources:
     executor: InferenceExecutor | None = None
     clock: Clock = field(default_factory=SystemClock)
     sink: EventSink = field(default_factory=NullSink)
+    isolated: bool = False
+    blocks: BlockThresholds | None = None
 
 
 class JobTask:
@@ -92,18 +97,20 @@ class JobTask:
         self.info = _running_job(order, launched_at=self._clock.wall())
         self._program = shared.program
         self._listener: JobListener | None = listener
-        self._scope = TaskScope()
+        self._scope = TaskScope(order.job_id)
         self._driver = JobDriver(
             shared.program.hooks,
             self.info,
             entrypoint=self._entrypoint,
             userdata=shared.userdata,
             executor=shared.executor,
+            isolated=shared.isolated,
         )
         self._turn_numbers = itertools.count(1)
         self._sessions: weakref.WeakSet[AgentSession[Any]] = weakref.WeakSet()
         self._job: JobContext | None = None
         self._error: Exception | None = None
+        self._exit = ""
         self._life: asyncio.Task[JobEnd] | None = None
         self._over = asyncio.Event()
         self._silent_timer: asyncio.TimerHandle | None = None
@@ -120,6 +127,19 @@ class JobTask:
         """Say nothing more to the listener: a newer generation speaks for this job."""
         self._listener = None
 
+    def exited(self, error: BaseException) -> None:
+        """End this job: something of it called for the end of its process (`sys.exit()`)."""
+        if self.ended:
+            return
+        reason = _describe(error)
+        logger.warning(
+            "the job called for the end of its process, it ends alone",
+            extra={"job_id": self.order.job_id, "error": reason},
+        )
+        if not (isinstance(error, SystemExit) and error.code in {None, 0}):
+            self._exit = self._exit or reason
+        self._driver.shutdown(reason)
+
     async def run(self, context: Context) -> None:
         """Run the job in `context`, which becomes its own; a cancellation aborts the job.
 
@@ -128,11 +148,13 @@ class JobTask:
         self._scope.enter(context)
         life = asyncio.create_task(self._live(), name=f"job:{self.order.job_id}", context=context)
         self._life = life
+        bound = asyncio.create_task(self._bound_callbacks(), name=f"bound:{self.order.job_id}")
         try:
             # Not awaited itself: a cancellation of this task must leave the clean-up to us.
             await asyncio.wait({life})
         finally:
             self._over.set()
+            bound.cancel()
             await self._clean_up(life)
             self._end(life)
 
@@ -154,10 +176,27 @@ class JobTask:
             async with asyncio.timeout(info.shutdown_timeout_s):
                 await self._over.wait()
         except TimeoutError:
-            if self._life is not None and not self._life.done():
-                logger.warning("job did not shut down in time", extra={"job_id": self.info.job.id})
-                self._overdue = True
-                self._life.cancel()
+            self._cut_short()
+
+    async def _bound_callbacks(self) -> None:
+        """Cut the shutdown callbacks of a job short that ended by itself.
+
+        A stock worker lets them run for ever, in a process that it does not count any more; here
+        they hold a slot.
+        """
+        info = self._program.info
+        await self._driver.wait_callbacks()
+        try:
+            async with asyncio.timeout(max(info.shutdown_timeout_s, info.session_end_timeout_s)):
+                await self._over.wait()
+        except TimeoutError:
+            self._cut_short()
+
+    def _cut_short(self) -> None:
+        if self._life is not None and not self._life.done():
+            logger.warning("job did not shut down in time", extra={"job_id": self.info.job.id})
+            self._overdue = True
+            self._life.cancel()
 
     async def _live(self) -> JobEnd:
         if (parent := context_from(self.order.traceparent)) is not None:
@@ -175,6 +214,10 @@ class JobTask:
         except Exception as error:
             self._error = error
             raise
+        except (SystemExit, KeyboardInterrupt) as error:
+            # Beyond here it would leave the event loop of all jobs.
+            self.exited(error)
+            return
         self._entrypoint_returned = True
         if self.status.phase is JobPhase.CONNECTED:
             self._advance(JobPhase.RUNNING)
@@ -243,6 +286,7 @@ class JobTask:
                 "tasks of an ended job ignore their cancellation",
                 extra={"job_id": self.order.job_id, "tasks": left},
             )
+        self._scope.close_threads()
         self._job = None
 
     def _end(self, life: asyncio.Task[JobEnd]) -> None:
@@ -255,6 +299,8 @@ class JobTask:
             self._fail(_describe(failure))
         elif life.result().crashed and error is not None:
             self._fail(_describe(error))
+        elif self._exit:
+            self._fail(self._exit)
         else:
             self._advance(JobPhase.ENDED, outcome="success", reason=life.result().reason)
         # The traceback holds the program's frames, and with them everything of the call.

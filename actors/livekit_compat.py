@@ -109,6 +109,8 @@ def read_info(server: AgentServer, path: str) -> ProgramInfo:
         max_retry=_private(server, "_max_retry"),
         sdk_version=agents.__version__,
         deployment=_private(server, "_deployment"),
+        job_memory_warn_mb=float(_private(server, "_job_memory_warn_mb")),
+        job_memory_limit_mb=float(_private(server, "_job_memory_limit_mb")),
     )
 
 
@@ -207,6 +209,7 @@ class JobDriver:
         entrypoint: Entrypoint,
         userdata: Mapping[str, Any],
         executor: InferenceExecutor | None,
+        isolated: bool = False,
     ) -> None:
         """Prepare a job.
 
@@ -216,6 +219,7 @@ class JobDriver:
             entrypoint: what is run in place of `hooks.entrypoint`, to watch it.
             userdata: what `setup_fnc` left; the job gets a shallow copy.
             executor: runs inference runners; None when no plugin registered one.
+            isolated: the job has this process for itself.
         """
         self._messages: aio.Chan[Any] = aio.Chan()
         start = StartJobRequest()
@@ -229,8 +233,9 @@ class JobDriver:
             entrypoint,
             hooks.session_end_fnc,
             session_end_timeout=hooks.session_end_timeout_s,
-            # Not what we are, but what keeps `log_context_fields` on the job's own lines.
-            executor_type=JobExecutorType.THREAD,
+            # Beside other jobs THREAD keeps `log_context_fields` on the job's own lines; alone, a
+            # job's fields go on every line of the process, as in a stock one.
+            executor_type=JobExecutorType.PROCESS if isolated else JobExecutorType.THREAD,
             simulation_end_fnc=hooks.simulation_end_fnc,
         )
 

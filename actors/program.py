@@ -82,13 +82,17 @@ class LoadedProgram:
     connection: ServerConnection
 
 
-def prewarm(hooks: ProgramHooks) -> dict[str, Any]:
+def prewarm(hooks: ProgramHooks, *, isolated: bool = False) -> dict[str, Any]:
     """Run the program's `setup_fnc`; return the `userdata` it filled.
 
     Call it on the main thread: plugins insist on registering there.
+
+    Args:
+        hooks: the program's functions.
+        isolated: its jobs have their processes for themselves.
     """
     process = JobProcess(
-        executor_type=JobExecutorType.THREAD,
+        executor_type=JobExecutorType.PROCESS if isolated else JobExecutorType.THREAD,
         user_arguments=None,
         http_proxy=hooks.http_proxy or None,
     )

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from livekit.agents.job import RunningJobInfo
 from livekit.protocol import agent
 
+from voxray.actors.block_reports import report_blocks
 from voxray.actors.contracts import (
     Endpoint,
     HostHeartbeat,
     HostSnapshot,
     JobChanged,
     JobOrder,
+    JobPhase,
     JobStatus,
     Report,
     RequestAnswer,
@@ -24,7 +26,9 @@ from voxray.actors.contracts import (
 )
 from voxray.actors.job_request import ask_program
 from voxray.actors.job_task import HostResources, JobTask
+from voxray.actors.job_threads import ScopedExecutor
 from voxray.actors.livekit_compat import show_active_jobs
+from voxray.actors.loop_watch import LoopWatch
 from voxray.actors.task_scope import drop_cancelled_timers, install_task_factory
 from voxray.base.errors import CapacityError
 from voxray.base.ids import HostId, JobId
@@ -69,7 +73,8 @@ class SessionHost:
             shared: the program and what its jobs share.
             capacity: jobs at most.
             endpoint: where the host is reached, for its snapshot.
-            report: takes JobChanged and TurnReport; must not block.
+            report: takes JobChanged, TurnReport, LoopBlocked and LoopFreed, from any thread; must
+                not block.
             version: of the program, for its snapshot.
         """
         self._host_id = host_id
@@ -85,7 +90,13 @@ class SessionHost:
         self._last_tick_s = time.monotonic()
         self._runs: dict[JobTask, asyncio.Task[None]] = {}
         self._tasks = TaskOwner("session-host")
-        self._probe = LoopLagProbe(self._on_tick, interval_s=_LAG_INTERVAL_S)
+        self._blocks = shared.blocks
+        self._lag_interval_s = (
+            min(_LAG_INTERVAL_S, shared.blocks.interval_s) if shared.blocks else _LAG_INTERVAL_S
+        )
+        self._probe = LoopLagProbe(self._on_tick, interval_s=self._lag_interval_s)
+        self._watch: LoopWatch | None = None
+        self._spent = False
         self._restore_factory: Callable[[], None] | None = None
         self._load: float | None = None
         self._draining = False
@@ -94,7 +105,12 @@ class SessionHost:
     async def start(self) -> None:
         """Take jobs from now on."""
         program = self._shared.program
-        self._restore_factory = install_task_factory(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        self._restore_factory = install_task_factory(loop)
+        loop.set_default_executor(ScopedExecutor(thread_name_prefix="session-host"))
+        if self._blocks is not None:
+            self._watch = report_blocks(self._blocks, self._report)
+            self._watch.start()
         self._probe.start()
         show_active_jobs(program.server, self._running_infos)
         if program.hooks.load_fnc is not None:
@@ -126,6 +142,9 @@ class SessionHost:
             raise CapacityError(
                 f"host {self._host_id} is full ({self._capacity} jobs), {order.job_id} refused"
             )
+        if old is None and self._shared.isolated and self._spent:
+            raise CapacityError(f"host {self._host_id} has run its one job, {order.job_id} refused")
+        self._spent = True
         replaced = self._runs.get(old) if old is not None else None
         if old is not None and replaced is not None:
             old.forget()
@@ -140,6 +159,24 @@ class SessionHost:
         job = self._jobs.get(job_id)
         if job is not None and job.order.generation == generation:
             self._tasks.spawn(f"stop:{job_id}", job.stop(reason))
+
+    def exited(self, owner: str, error: BaseException) -> bool:
+        """End the job that called for the end of the process; return whether there is one."""
+        job = self._jobs.get(JobId(owner))
+        if job is not None:
+            job.exited(error)
+        return job is not None
+
+    def fail_jobs(self, reason: str) -> None:
+        """Report all jobs as failed: the process is about to be killed. Any thread."""
+        with self._lock:
+            jobs = tuple(self._jobs.values())
+        for job in jobs:
+            job.forget()
+            status = job.status.model_copy(
+                update={"phase": JobPhase.ENDED, "outcome": "failed", "reason": reason}
+            )
+            self._report(JobChanged(status=status))
 
     async def drain(self, deadline_s: float) -> bool:
         """Refuse new jobs and wait for the running ones; return whether all have ended."""
@@ -156,6 +193,8 @@ class SessionHost:
         if not await self._wait_for_jobs(deadline_s):
             logger.warning("jobs are aborted at the deadline", extra={"jobs": len(self._runs)})
         self._probe.stop()
+        if self._watch is not None:
+            self._watch.stop()
         try:
             await self._tasks.aclose(_ABORT_DEADLINE_S)
         finally:
@@ -174,6 +213,8 @@ class SessionHost:
             orders=tuple(job.order for job in jobs),
             statuses=(*(job.status for job in jobs), *ended),
             version=self._version,
+            single_use=self._shared.isolated,
+            spent=self._shared.isolated and self._spent,
         )
 
     def heartbeat(self, sequence: int) -> HostHeartbeat:
@@ -185,7 +226,7 @@ class SessionHost:
             host_id=self._host_id,
             sequence=sequence,
             jobs=jobs,
-            loop_lag_s=max(0.0, silence_s - _LAG_INTERVAL_S),
+            loop_lag_s=max(0.0, silence_s - self._lag_interval_s),
             load=self._load,
         )
 
@@ -248,7 +289,7 @@ class SessionHost:
         while True:
             try:
                 self._load = float(await asyncio.to_thread(load_fnc))
-            except Exception:
+            except (Exception, SystemExit):
                 logger.exception("load_fnc failed, its last value stays")
             await asyncio.sleep(_LOAD_INTERVAL_S)
 
@@ -259,3 +300,5 @@ class SessionHost:
     def _on_tick(self, late_s: float) -> None:
         self._last_tick_s = time.monotonic()
         self._shared.sink.emit(LoopLag(process="host", seconds=late_s))
+        if self._watch is not None:
+            self._watch.ticked(late_s)

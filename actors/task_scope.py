@@ -5,7 +5,10 @@ into the scope of its context. (`asyncio.Task.get_context` exists only from Pyth
 """
 
 import asyncio
+import functools
+import weakref
 from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, ContextVar
 from typing import Any, TypeVar
 
@@ -24,10 +27,15 @@ class TaskScope:
 
     It holds them until they are done: a program that keeps no reference to a task of its own
     would lose it to the garbage collector (as the asyncio documentation warns).
+
+    Args:
+        owner: whose tasks they are: a job's id.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, owner: str = "") -> None:
+        self.owner = owner
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._threads: ThreadPoolExecutor | None = None
 
     def enter(self, context: Context) -> None:
         """Make this the scope of `context`."""
@@ -37,6 +45,21 @@ class TaskScope:
         """Take a task in."""
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def holds(self, task: asyncio.Task[Any]) -> bool:
+        """Return whether a task is one of these."""
+        return task in self._tasks
+
+    def threads(self) -> ThreadPoolExecutor:
+        """Return the scope's own threads, as many as an event loop has by default."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(thread_name_prefix=self.owner or "scope")
+        return self._threads
+
+    def close_threads(self) -> None:
+        """Let the threads go as they come back; what waits for one is dropped."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
     def running(self) -> list[asyncio.Task[Any]]:
         """Return the tasks that are not done."""
@@ -59,6 +82,42 @@ class TaskScope:
         return sorted(task.get_name() for task in self.running())
 
 
+def current_scope() -> TaskScope | None:
+    """Return the scope of the running code."""
+    return _scope.get()
+
+
+def scope_of(context: Context | None) -> TaskScope | None:
+    """Return the scope of a context."""
+    return context.get(_scope) if context is not None else None
+
+
+# Loops whose tasks belong to scopes.
+_loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+
+
+def hide_other_tasks() -> None:
+    """Let `asyncio.all_tasks` show a scope only its own tasks of a shared loop. Idempotent.
+
+    In a process of its own a program finds nothing but its own tasks there, and may cancel all.
+    Call it before the program is imported: it may import the function by name.
+    """
+    original = asyncio.all_tasks
+    if getattr(original, "voxray_scoped", False):
+        return
+
+    @functools.wraps(original)
+    def all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> set[asyncio.Task[Any]]:
+        tasks = original(loop)
+        scope = _scope.get()
+        if scope is None:
+            return tasks
+        return {task for task in tasks if scope.holds(task) or task.get_loop() not in _loops}
+
+    all_tasks.voxray_scoped = True  # type: ignore[attr-defined]  # a mark on our own function
+    asyncio.all_tasks = asyncio.tasks.all_tasks = all_tasks
+
+
 def install_task_factory(loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
     """Enter new tasks of `loop` into their scopes; return a function that undoes it."""
     before = loop.get_task_factory()
@@ -79,8 +138,14 @@ def install_task_factory(loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
             scope.add(task)
         return task
 
+    def undo() -> None:
+        loop.set_task_factory(before)
+        _loops.discard(loop)
+
+    hide_other_tasks()
+    _loops.add(loop)
     loop.set_task_factory(factory)
-    return lambda: loop.set_task_factory(before)
+    return undo
 
 
 def drop_cancelled_timers(loop: asyncio.AbstractEventLoop) -> None:

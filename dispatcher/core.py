@@ -17,6 +17,7 @@ from voxray.dispatcher.capacity import LoadReport, report_load
 from voxray.dispatcher.commands import Command, UpdateWorker
 from voxray.dispatcher.hosts import HostTable
 from voxray.dispatcher.jobs import UNASSIGNED, Job, StoryEntry
+from voxray.dispatcher.loop_reports import report_loop
 from voxray.dispatcher.membership import Membership
 from voxray.dispatcher.offers import OfferDesk
 from voxray.dispatcher.placer import Placer
@@ -144,6 +145,8 @@ class DispatcherCore:
                 self._terminations.terminated(item)
             case inp.RoomChecked():
                 self._terminations.room_checked(item)
+            case inp.LoopReported():
+                report_loop(self._state, item)
             case inp.TurnReported():
                 self._turn(item.report)
             case inp.WorkerRegistered():

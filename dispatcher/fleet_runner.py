@@ -11,6 +11,8 @@ from voxray.actors.contracts import (
     HostHeartbeat,
     HostSnapshot,
     JobChanged,
+    LoopBlocked,
+    LoopFreed,
     ProgramInfo,
     ReplicaHeartbeat,
     Report,
@@ -178,6 +180,8 @@ class FleetRunner:
                 self._tell(inp.HostHeartbeatReceived(heartbeat=report))
             case JobChanged(status=status):
                 self._tell(inp.JobReported(host_id=host_id, status=status))
+            case LoopBlocked() | LoopFreed():
+                self._tell(inp.LoopReported(host_id=host_id, report=report))
             case TurnReport():
                 self._tell(inp.TurnReported(report=report))
             case ReplicaHeartbeat():

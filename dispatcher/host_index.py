@@ -92,7 +92,7 @@ class HostIndex:
 
     def others(self) -> int:
         """Return how many hosts of the current version exist and take no new job."""
-        unable = (HostCondition.DRAINING, HostCondition.SILENT, HostCondition.BUSY)
+        unable = {*HostCondition} - {_READY, HostCondition.STARTING, HostCondition.OUTDATED}
         return sum(self._counts[each] for each in unable) - self._leaving
 
     def empty(self, condition: HostCondition) -> int:

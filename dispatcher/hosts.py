@@ -43,6 +43,8 @@ class HostRecord:
         empty_since: since when it holds no job; None while it does.
         stop_reason: why it is being stopped.
         killed: whether it is stopped by force.
+        single_use: it takes one job in its life.
+        spent: that job is over: it takes no other, and is stopped.
     """
 
     host_id: HostId
@@ -60,6 +62,8 @@ class HostRecord:
     empty_since: float | None = None
     stop_reason: str = ""
     killed: bool = False
+    single_use: bool = False
+    spent: bool = False
 
 
 class HostTable:
@@ -149,6 +153,11 @@ class HostTable:
         host.sequence = -1
         host.version = version
         self._changed(host, now)
+
+    def spend(self, host: HostRecord) -> None:
+        """Note that the one job of a single-use host is over."""
+        host.spent = True
+        self.on_change(host)
 
     def beat(self, host: HostRecord, now: float, sequence: int, load: float | None) -> bool:
         """Take a heartbeat; return whether it changed anything but the time of its last sign."""

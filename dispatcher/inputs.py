@@ -13,6 +13,8 @@ from voxray.actors.contracts import (
     HostHeartbeat,
     HostSnapshot,
     JobStatus,
+    LoopBlocked,
+    LoopFreed,
     ProgramInfo,
     ReplicaHeartbeat,
     RequestAnswer,
@@ -140,7 +142,17 @@ class TurnReported:
     report: TurnReport
 
 
-JobInput: TypeAlias = Terminated | RoomChecked | JobReported | JobStartFailed | TurnReported
+@dataclass(frozen=True, kw_only=True)
+class LoopReported:
+    """A host's event loop is blocked, or runs again."""
+
+    host_id: HostId
+    report: LoopBlocked | LoopFreed
+
+
+JobInput: TypeAlias = (
+    Terminated | RoomChecked | JobReported | JobStartFailed | LoopReported | TurnReported
+)
 
 
 @dataclass(frozen=True, kw_only=True)

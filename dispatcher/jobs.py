@@ -139,6 +139,7 @@ class Job:
         stop_reason: why it has to end; nothing resumes it any more.
         stops: how often its host was told to end it.
         on_timer: told of a change of its deadline or its check.
+        blocks: how often it blocked the event loop of its host.
     """
 
     job_id: JobId
@@ -166,6 +167,7 @@ class Job:
     avoid_until: float = 0.0
     stop_reason: str = ""
     stops: int = 0
+    blocks: int = 0
     losses: deque[float] = field(default_factory=deque)
     loss: Loss | None = None
     on_timer: Callable[["Job"], None] = field(default=lambda _: None, repr=False)

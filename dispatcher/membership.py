@@ -34,6 +34,7 @@ STOP_S = 15.0
 START_BACKOFF = Backoff(first_s=0.5, limit_s=30.0)
 RETIRED_AT_ONCE = 16
 """Hosts that one plan retires at most; the next one follows in the same step."""
+_SPENT = "its one call is over"
 _OUTDATED = "it runs another version of the program"
 
 
@@ -122,6 +123,8 @@ class Membership:
             return
         while outdated := state.index.longest_empty(HostCondition.OUTDATED, RETIRED_AT_ONCE):
             self._retire(tuple(host_id for _, host_id in outdated), _OUTDATED)
+        while spent := state.index.longest_empty(HostCondition.SPENT, RETIRED_AT_ONCE):
+            self._retire(tuple(host_id for _, host_id in spent), _SPENT)
         todo = self._plan()
         while todo.retire:
             self._retire(todo.retire, "empty beyond the pool")
@@ -219,6 +222,7 @@ class Membership:
                 return
             host = self._add(host_id, ADOPTION_S, found=True)
         host.endpoint = snapshot.endpoint
+        host.single_use = snapshot.single_use
         state.hosts.reported(host, state.now, snapshot.version)
         if state.stage in {Stage.STOPPING_FLEET, Stage.OVER}:
             return
@@ -232,6 +236,8 @@ class Membership:
             state.emit(ev.HostReady(host_id=host_id, seconds=state.now - host.created_at))
             state.send(SetReplicas(host_id=host_id, replicas=self._replicas.endpoints()))
         self._compare(host_id, snapshot)
+        if snapshot.spent and not snapshot.orders:
+            state.hosts.spend(host)
 
     def _compare(self, host_id: HostId, snapshot: HostSnapshot) -> None:
         """Bring what a host says it runs and what we think it runs together."""

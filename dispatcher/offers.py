@@ -172,7 +172,7 @@ class OfferDesk:
         state = self._state
         until = job.offered_at + HOLD_S
         coming = state.hosts.ready_soon(state.now, until - state.now)
-        expected = coming * state.settings.sessions_per_host - len(state.waiting) - len(state.held)
+        expected = coming * state.settings.slots_per_host - len(state.waiting) - len(state.held)
         if state.now < until and expected > 0:
             state.held[job.job_id] = None
             job.deadline = until

@@ -22,6 +22,8 @@ class HostCondition(StrEnum):
     """Its reports are late: it may be lost."""
     BUSY = "busy"
     """The program's own load is at its limit there: no new job, but a resumed one may go."""
+    SPENT = "spent"
+    """It takes one call in its life, and that one is over: it ends."""
     OUTDATED = "outdated"
     """It runs another version of the program than the current one: it ends with its last call."""
 

@@ -3,6 +3,7 @@
 from voxray.actors.contracts import JobOrder, PlacementCause
 from voxray.base.errors import InvalidTransitionError
 from voxray.base.ids import HostId
+from voxray.dispatcher.capacity import PermitState
 from voxray.dispatcher.commands import StartJob, UpdateJob
 from voxray.dispatcher.jobs import Job, JobOutcome
 from voxray.dispatcher.placement import NoFit
@@ -43,9 +44,13 @@ class Placer:
         state = self._state
         if job.permit is None:
             return
+        host_id, begun = job.permit.host_id, job.permit.state is PermitState.USED
         state.slots.release(job.permit)
         state.jobs.seat(job, None)
         job.phase = None
+        host = state.hosts.get(host_id)
+        if host is not None and host.single_use and begun:
+            state.hosts.spend(host)
 
     def launch(self, job: Job) -> None:
         """Start the next generation of an assigned job on the host where it has a slot.

@@ -121,6 +121,8 @@ class CoreState:
             return HostCondition.STARTING
         if host.state is HostState.STOPPING:
             return HostCondition.DRAINING
+        if host.spent:
+            return HostCondition.SPENT
         if not self.current(host):
             return HostCondition.OUTDATED
         if self.hosts.silent(host, self.now):

@@ -72,7 +72,7 @@ def plan(
         linger_s: how long a host stays empty before it is retired.
     """
     unserved = max(0, pool.waiting - pool.free)
-    missing = math.ceil(unserved / settings.sessions_per_host) - pool.starting
+    missing = math.ceil(unserved / settings.slots_per_host) - pool.starting
     if growing:
         wanted = pool.waiting + pool.expected - pool.free
         missing = max(

@@ -15,6 +15,7 @@ GAP_BUCKETS = (0.1, 0.25, 0.5, 1, 1.5, 2, 3, 5, 10)
 INFERENCE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
 START_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
 SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+BLOCK_BUCKETS = (0.25, 0.5, 1, 2, 3, 5, 10, 30, 60)
 LAG_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
@@ -132,6 +133,17 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         kind="counter",
         help="Session hosts lost, by kind.",
         labels=("kind",),
+    ),
+    MetricSpec(
+        name="voxray_loop_blocked_total",
+        kind="counter",
+        help="Times that a call blocked the event loop of its host for too long.",
+    ),
+    MetricSpec(
+        name="voxray_loop_blocked_seconds",
+        kind="histogram",
+        help="How long the event loop of a host was blocked, once it ran again.",
+        buckets=BLOCK_BUCKETS,
     ),
     MetricSpec(
         name="voxray_failovers_total",

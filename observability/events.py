@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from voxray.base.ids import HostId, JobId, ReplicaId
+from voxray.observability.inference_events import BatchDone as BatchDone  # noqa: PLC0414
+from voxray.observability.inference_events import StreamFailed as StreamFailed  # noqa: PLC0414
+from voxray.observability.inference_events import StreamReopened as StreamReopened  # noqa: PLC0414
+from voxray.observability.inference_events import StreamsChanged as StreamsChanged  # noqa: PLC0414
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +165,33 @@ class HostRetired:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoopBlocked:
+    """The event loop of a host is blocked.
+
+    Attributes:
+        job_id: the job that holds it; None when it is none of the jobs, or is not known.
+        seconds: for how long so far.
+        where: the innermost line of the stack that is the program's own, or of all.
+        stack: `file:line in function: source line`, the innermost call last; no values.
+    """
+
+    host_id: HostId
+    job_id: JobId | None
+    seconds: float
+    where: str
+    stack: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopFreed:
+    """The event loop of a host runs again; `seconds` is how long it was blocked in all."""
+
+    host_id: HostId
+    job_id: JobId | None
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReplicaReady:
     """An inference replica takes streams."""
 
@@ -217,41 +248,6 @@ class TurnDone:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchDone:
-    """An engine worked through a batch. Queue seconds are those of its oldest item."""
-
-    engine: str
-    size: int
-    queue_s: float
-    service_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamsChanged:
-    """How many streams an engine serves now."""
-
-    engine: str
-    open: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamFailed:
-    """A stream was refused or failed. `code` as in the wire contract."""
-
-    engine: str
-    code: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamReopened:
-    """A host opened a stream anew on another replica."""
-
-    engine: str
-    gap_s: float
-    replayed_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class FramesDropped:
     """Audio that a full buffer could not take. `where`: uplink, source."""
 
@@ -284,6 +280,8 @@ Event: TypeAlias = (
     | HostStartFailed
     | HostLost
     | HostRetired
+    | LoopBlocked
+    | LoopFreed
     | ReplicaReady
     | ReplicaLost
     | CapacityChanged

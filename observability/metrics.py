@@ -106,6 +106,10 @@ class MetricsSink:
                 self._count("voxray_host_starts_total", "failed")
             case ev.HostLost(kind=kind):
                 self._count("voxray_hosts_lost_total", kind)
+            case ev.LoopBlocked():
+                self._count("voxray_loop_blocked_total")
+            case ev.LoopFreed(seconds=seconds):
+                self._observe("voxray_loop_blocked_seconds", seconds)
             case ev.ReplicaReady(group=group):
                 self._gauges["voxray_replicas"].labels(group).inc()
             case ev.ReplicaLost(group=group, was_ready=was_ready):

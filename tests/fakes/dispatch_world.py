@@ -79,6 +79,7 @@ class SimHost:
     ready: bool = False
     hung: bool = False
     cut: bool = False
+    used: bool = False
     watched: bool = False
     sequence: int = 0
     load: float | None = None
@@ -321,9 +322,11 @@ class World:
                 snapshot=HostSnapshot(
                     host_id=host_id,
                     endpoint=endpoint(host_id),
-                    capacity=self.settings.sessions_per_host,
+                    capacity=self.settings.slots_per_host,
                     orders=tuple(host.orders.values()),
                     statuses=tuple(host.statuses.values()),
+                    single_use=self.settings.isolation == "process",
+                    spent=self.settings.isolation == "process" and host.used,
                     version=host.version,
                 )
             )
@@ -361,6 +364,8 @@ class World:
             )
             return
         host.orders[order.job_id] = order
+        assert self.settings.isolation != "process" or not host.used, "a spent host got a job"
+        host.used = True
         self.later(0.02, lambda: self._phase(host, order, JobPhase.STARTING))
         self.later(0.20, lambda: self._phase(host, order, JobPhase.CONNECTED))
         self.later(0.30, lambda: self._phase(host, order, JobPhase.RUNNING))

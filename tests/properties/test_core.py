@@ -28,10 +28,14 @@ class CoreMachine(RuleBasedStateMachine):
         policy=st.sampled_from(["pack", "spread"]),
         threshold=st.sampled_from([None, 0.5, 1.0]),
         tenant_limit=st.none() | st.integers(0, 3),
+        isolation=st.sampled_from(["shared", "shared", "process"]),
     )
-    def start(self, *, request_fnc, per_host, max_hosts, idle, policy, threshold, tenant_limit):
+    def start(
+        self, *, request_fnc, per_host, max_hosts, idle, policy, threshold, tenant_limit, isolation
+    ):
         self.world = World(
             hosts=HostSettings(
+                isolation=isolation,
                 sessions_per_host=per_host,
                 max_hosts=max_hosts,
                 idle_hosts=idle,

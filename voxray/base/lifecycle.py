@@ -101,10 +101,21 @@ class LoopThread:
     A sync Ray actor runs `__init__` on the process's main thread, where livekit-agents insists
     on registering plugins; everything asynchronous runs on such a loop beside it, so that the
     actor's methods answer even while the loop is blocked.
+
+    `sys.exit()` and `loop.stop()` of whatever runs on it do not end it, only `stop` does.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, on_escape: Callable[[BaseException], None] | None = None) -> None:
+        """Start the thread.
+
+        Args:
+            name: of the thread.
+            on_escape: told of a SystemExit or KeyboardInterrupt that left the loop, on its thread;
+                by default they are logged.
+        """
         self._name = name
+        self._on_escape = on_escape or self._log_escape
+        self._stopping = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -144,13 +155,14 @@ class LoopThread:
         """Cancel what still runs, stop the loop, and join the thread. Idempotent."""
         if not self._thread.is_alive():
             return
+        self._stopping = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_forever()
+            self._run_until_stopped()
         finally:
             leftovers = asyncio.all_tasks(self._loop)
             for task in leftovers:
@@ -159,3 +171,33 @@ class LoopThread:
                 self._loop.run_until_complete(asyncio.wait(leftovers, timeout=2.0))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
+
+    def _run_until_stopped(self) -> None:
+        """Run the loop again after everything that leaves it but our own `stop`."""
+        while True:
+            try:
+                self._loop.run_forever()
+            except (SystemExit, KeyboardInterrupt) as error:
+                # It comes again from each task that awaits the one that raised it. Kept in itself:
+                # its traceback holds everything of the call.
+                if not getattr(error, "voxray_told", False):
+                    error.voxray_told = True  # type: ignore[union-attr]  # a mark of our own
+                    self._on_escape(error)
+                if self._stopping:
+                    # Our own stop may be what it pushed aside.
+                    self._loop.call_soon(self._loop.stop)
+                continue
+            if self._stopping:
+                return
+            logger.warning(
+                "an event loop was stopped by what runs on it, it goes on",
+                extra={"loop": self._name},
+            )
+
+    def _log_escape(self, error: BaseException) -> None:
+        logger.error(
+            "%s left the event loop, it goes on",
+            type(error).__name__,
+            extra={"loop": self._name},
+            exc_info=error,
+        )

@@ -82,7 +82,9 @@ class HostSettings(_Part):
     """Session hosts.
 
     Attributes:
-        sessions_per_host: calls that one host carries.
+        isolation: `shared` runs many calls in one process, `process` each call in one of its own
+            that ends with it.
+        sessions_per_host: calls that one host carries; one with `isolation: process`.
         min_hosts: hosts that are started with the app.
         max_hosts: hosts at most; offers beyond their slots are refused.
         idle_hosts: started hosts without a call that are kept ready.
@@ -97,8 +99,11 @@ class HostSettings(_Part):
             when there are no tenants.
         tenant_limit: calls that a tenant may have at once; none sets no limit.
         tenant_limits: other limits for single tenants, by their names.
+        block_report_s: a call that blocks the event loop of its host for so long is reported
+            with its stack; 0 reports none.
     """
 
+    isolation: Literal["shared", "process"] = "shared"
     sessions_per_host: Annotated[int, Field(ge=1, le=1000)] = 12
     min_hosts: Annotated[int, Field(ge=1)] = 1
     max_hosts: Annotated[int, Field(ge=1)] = 4
@@ -110,9 +115,15 @@ class HostSettings(_Part):
     start_timeout_s: Seconds = 60.0
     resume_budget: Annotated[int, Field(ge=0)] = 3
     resume_window_s: Seconds = 60.0
+    block_report_s: Annotated[float, Field(ge=0, le=60)] = 0.5
     tenant_key: str = ""
     tenant_limit: Annotated[int, Field(ge=0)] | None = None
     tenant_limits: dict[str, Annotated[int, Field(ge=0)]] = {}
+
+    @property
+    def slots_per_host(self) -> int:
+        """Calls that one host carries, by its isolation."""
+        return 1 if self.isolation == "process" else self.sessions_per_host
 
 
 class ReplicaGroupSettings(_Part):

@@ -19,6 +19,12 @@ _LINES: Mapping[str, str] = {
     "HostStartFailed": "host {host_id} did not start: {reason}",
     "HostLost": "host {host_id} is lost with {jobs} calls ({kind}): {evidence}",
     "HostRetired": "host {host_id} was retired: {reason}",
+    "LoopBlocked": (
+        "{job_id} blocks the event loop of host {host_id} for {seconds:.1f} s now, at {where}"
+    ),
+    "LoopFreed": (
+        "the event loop of host {host_id} runs again after {seconds:.1f} s ({job_id} blocked it)"
+    ),
     "ReplicaReady": "inference replica {replica_id} is ready on device {device}",
     "ReplicaLost": "inference replica {replica_id} is lost: {reason}",
 }

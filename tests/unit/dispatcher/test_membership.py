@@ -178,3 +178,57 @@ def test_a_heartbeat_that_is_old_is_no_sign_of_life():
         one.tell(inp.HostHeartbeatReceived(heartbeat=old))
         one.advance(0.1)
     assert one.of(ev.HostLost)
+
+
+def test_a_host_of_process_isolation_runs_one_call_and_is_replaced():
+    one = world(isolation="process", sessions_per_host=12, max_hosts=2)
+    one.advance(1.5)
+    (first,) = states(one)
+    assert one.core.snapshot().hosts[0].capacity == 1
+    job_id = one.offer()
+    one.advance(2.0)
+    # A fresh one stands ready while the call runs; beyond max_hosts there is none.
+    assert list(states(one).values()) == ["ready", "ready"]
+    second = one.offer()
+    one.advance(0.1)
+    assert one.core.snapshot().totals.used == 2
+    one.offer()
+    one.advance(2.0)
+    assert len(one.of(cmd.StartJob)) == 2
+    one.finish(job_id)
+    one.advance(0.005)
+    assert [each.host_id for each in one.of(cmd.StopHost)] == [first]
+    one.advance(5.0)
+    assert first not in states(one)
+    assert [each.reason for each in one.of(ev.HostRetired)] == ["its one call is over"]
+    one.finish(second)
+    one.advance(5.0)
+    assert len({each.host_id for each in one.of(cmd.StartJob)}) == 2
+    assert list(states(one).values()) == ["ready"]
+
+
+def test_a_restarted_dispatcher_retires_a_host_that_had_its_call():
+    one = world(isolation="process", max_hosts=3)
+    one.advance(1.5)
+    job_id = one.offer()
+    one.advance(1.0)
+    host_id = one.of(cmd.StartJob)[0].host_id
+    for host in one.hosts.values():
+        host.watched = False
+    one.finish(job_id)
+    one.restart()
+    one.advance(1.0)
+    assert host_id in [each.host_id for each in one.of(cmd.StopHost)]
+
+
+def test_a_promised_slot_that_is_not_used_leaves_a_host_fresh():
+    one = world(isolation="process", max_hosts=1)
+    one.advance(1.5)
+    one.assigns = False
+    one.offer()
+    one.advance(8.0)
+    one.assigns = True
+    one.offer()
+    one.advance(1.0)
+    assert len(one.of(cmd.StartJob)) == 1
+    assert not one.of(cmd.StopHost)

@@ -1,0 +1,38 @@
+"""What happens in inference, as typed events; `events` has them all."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchDone:
+    """An engine worked through a batch. Queue seconds are those of its oldest item."""
+
+    engine: str
+    size: int
+    queue_s: float
+    service_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamsChanged:
+    """How many streams an engine serves now."""
+
+    engine: str
+    open: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamFailed:
+    """A stream was refused or failed. `code` as in the wire contract."""
+
+    engine: str
+    code: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamReopened:
+    """A host opened a stream anew on another replica."""
+
+    engine: str
+    gap_s: float
+    replayed_s: float
