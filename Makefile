@@ -1,6 +1,7 @@
 #: make demo   talk to an agent on Ray, end to end    (DEMO_ARGS=--json, --keep, ...)
 #: make test   lint, types and every test             (TEST_ARGS="-k channel", ...)
 #: make bench  compare with the stock worker          (BENCH_ARGS=...)
+#: make bench-burst   20 rooms at once, and on a busy machine   (BENCH_ARGS=...)
 #: make PYTHON=/path/to/python ...  sets up with that Python (3.11 to 3.13)
 
 SHELL := /bin/sh
@@ -16,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup livekit demo test lint types pytest bench lock clean
+.PHONY: help setup livekit demo test lint types pytest bench bench-burst lock clean
 
 help:
 	@sed -n 's/^\#: //p' Makefile
@@ -45,6 +46,9 @@ pytest: livekit
 
 bench: livekit
 	$(BIN)/python -m benchmarks.first_light $(BENCH_ARGS)
+
+bench-burst: livekit
+	$(BIN)/python -m benchmarks.burst $(BENCH_ARGS)
 
 # The newest versions that pyproject.toml allows, for every platform and Python, with hashes.
 lock: setup

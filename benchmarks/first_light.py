@@ -14,121 +14,24 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import random
-import signal
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from benchmarks.process_tree import Sampler, look
-from voxray.base.errors import DeadlineError
+from benchmarks.systems import RESULTS, SETTLE_S, machine, running, systems
 from voxray.cli.home import build_home
 from voxray.loadtest.access import LiveKitAccess
-from voxray.loadtest.child_process import kill_child, start_child
 from voxray.loadtest.example import load_destinations
 from voxray.loadtest.livekit_server import LiveKitServer, find_or_install
 from voxray.loadtest.load import LoadPlan, LoadResult, run_load
 from voxray.loadtest.questions import timetable_questions
 from voxray.loadtest.report import percentile
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
-EXAMPLE = ROOT / "examples" / "timetable" / "agent.py"
-STOCK = ROOT / "benchmarks" / "programs" / "stock_timetable.py"
-_START_DEADLINE_S = 120.0
-# Between loads: calls end, pools refill, registrations spread.
-_SETTLE_S = 4.0
 _IDLE_S = 10.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class System:
-    """What is measured.
-
-    Attributes:
-        command: starts it; SIGINT ends it.
-        environment: variables that it needs.
-        ready: what it prints once it takes jobs.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    environment: Mapping[str, str]
-    ready: str
-
-
-def systems() -> tuple[System, ...]:
-    """Return the systems in the order in which they take turns."""
-    stock = (sys.executable, str(STOCK), "start")
-    return (
-        System(
-            name="stock-process",
-            command=stock,
-            environment={"STOCK_EXECUTOR": "process"},
-            ready="registered worker",
-        ),
-        System(
-            name="voxray",
-            command=(sys.executable, "-m", "voxray", "start", str(EXAMPLE), "--http-port", "0"),
-            environment={"VOXRAY_RAY__DASHBOARD": "false"},
-            ready="Ctrl-C drains",
-        ),
-        System(
-            name="stock-thread",
-            command=stock,
-            environment={"STOCK_EXECUTOR": "thread"},
-            ready="registered worker",
-        ),
-    )
-
-
-@asynccontextmanager
-async def running(system: System, access: LiveKitAccess) -> AsyncIterator[int]:
-    """Run a system until it is registered at LiveKit; yield its process id."""
-    environment = {
-        **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
-        "LIVEKIT_URL": access.url,
-        "LIVEKIT_API_KEY": access.api_key,
-        "LIVEKIT_API_SECRET": access.api_secret,
-        **system.environment,
-    }
-    scratch = RESULTS / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
-    path = scratch / f"{system.name}.log"
-    with path.open("wb") as log:
-        child = start_child(system.command, output=log, environment=environment, folder=ROOT)
-        try:
-            await _until_logged(path, system.ready, child)
-            # LiveKit gives a room that comes within milliseconds of a registration to nobody.
-            await asyncio.sleep(_SETTLE_S)
-            yield child.pid
-        finally:
-            child.send_signal(signal.SIGINT)
-            try:
-                await asyncio.to_thread(child.wait, 60)
-            finally:
-                kill_child(child)
-
-
-async def _until_logged(path: Path, words: str, child: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _START_DEADLINE_S
-    while time.monotonic() < deadline:
-        if words in path.read_text(errors="replace"):
-            return
-        if child.poll() is not None:
-            break
-        await asyncio.sleep(0.25)
-    raise DeadlineError(f"{path.stem} was not up within {_START_DEADLINE_S:g} s; see {path}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,27 +88,6 @@ def _heard(result: LoadResult) -> dict[str, Any]:
         "missing": result.missing,
         "correct": sum(turn.correct for turn in result.turns),
         "asked": sum(call.asked for call in result.calls),
-    }
-
-
-def machine() -> dict[str, Any]:
-    """Describe the machine, so that a figure is never read without it."""
-    packages = ("livekit-agents", "livekit", "ray", "voxray")
-    model = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()}",
-        "packages": {name: metadata.version(name) for name in packages},
     }
 
 
@@ -267,12 +149,12 @@ async def main() -> None:
                 async with running(system, access) as pid:
                     # The first call makes every system load what it loads once, and fill its pool.
                     await run_load(_plan(access, 1, 1, round_number))
-                    await asyncio.sleep(_SETTLE_S)
+                    await asyncio.sleep(SETTLE_S)
                     idle = await measure_idle(pid)
                     for rooms in arguments.rooms:
                         seed = round_number * 100 + rooms
                         run = await measure(pid, idle, _plan(access, rooms, arguments.turns, seed))
-                        await asyncio.sleep(_SETTLE_S)
+                        await asyncio.sleep(SETTLE_S)
                         runs.append({"system": system.name, "round": round_number, **run})
                         print(json.dumps(runs[-1]), flush=True)
     report = {"machine": machine(), "turns": arguments.turns, **summary(runs), "runs": runs}
