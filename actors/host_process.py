@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from voxray.actors import livekit_compat
+from voxray.actors import livekit_compat, rtc_compat
 from voxray.actors.contracts import Endpoint, JobOrder, ReplicaEndpoint, RequestAnswer
 from voxray.actors.control import ControlServer, ReportHub
 from voxray.actors.job_request import ANSWER_TIMEOUT_S
@@ -182,6 +182,8 @@ class HostProcess:
 
     def _load(self) -> HostResources:
         hide_other_tasks()
+        # Before the program, which may use livekit.rtc as it is imported.
+        rtc_compat.quiet_native_runtime(os.environ)
         program = load_program(self._config.program_path)
         livekit_compat.prepare_process()
         # A program may name the plugins first inside a job: their import, up to half a second,

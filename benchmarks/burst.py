@@ -72,7 +72,9 @@ async def wait_for_agent(access: LiveKitAccess, name: str, patience_s: float) ->
     room.on("participant_connected", look)
     room.on("track_published", look)
     created_s = time.monotonic()
-    await room.connect(access.url, access.caller_token(name, "caller"))
+    # It does not listen either: what a caller costs is not what is compared.
+    options = rtc.RoomOptions(auto_subscribe=False)
+    await room.connect(access.url, access.caller_token(name, "caller"), options)
     look()
     track_s: float | None = None
     try:

@@ -1,0 +1,69 @@
+"""The only user of private names of livekit.rtc: how its native runtime is loaded.
+
+Tested with the version in `livekit_compat.TESTED_VERSIONS`; `tests/contract/test_rtc_compat.py`
+holds what is relied upon.
+"""
+
+from collections.abc import MutableMapping, Sequence
+from typing import Any
+
+from voxray.base.errors import MissingPartError
+
+try:
+    from livekit.rtc import _ffi_client
+    from livekit.rtc._ffi_client import get_ffi_lib
+except ImportError as error:  # pragma: no cover - the contract test pins every name
+    raise MissingPartError(
+        f"livekit (rtc) lacks a name that voxray needs ({error}); install the version that "
+        "voxray asks for"
+    ) from error
+
+NATIVE_LOG_FILTER = "error,livekit::rtc_engine::rtc_session=off"
+"""What the native runtime writes. The one target that is off reports errors at every ordinary end
+of a room ("publisher data channel closed unexpectedly")."""
+
+
+def quiet_native_runtime(environment: MutableMapping[str, str]) -> None:
+    """Let the native runtime drop what nobody reads before it is written.
+
+    The binding has every record down to TRACE handed over, each by a callback that needs the
+    interpreter lock, and drops almost all of them: in a process with many calls that was 40 % of
+    the CPU of a burst. From now on errors go to standard error and nothing else goes anywhere;
+    RUST_LOG chooses otherwise, LIVEKIT_RTC_DEBUG keeps the binding's own way.
+
+    Call it before anything of livekit.rtc is used. Idempotent.
+
+    Args:
+        environment: the process's own; the native runtime reads it too.
+    """
+    if environment.get("LIVEKIT_RTC_DEBUG", "").strip().lower() in {"true", "1"}:
+        return
+    environment.setdefault("RUST_LOG", NATIVE_LOG_FILTER)
+    _ffi_client.get_ffi_lib = _load_quietly
+
+
+def _load_quietly() -> Any:
+    return _QuietLibrary(get_ffi_lib())
+
+
+class _QuietLibrary:
+    """The native library with an initialisation of its own."""
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        self.livekit_ffi_initialize = _QuietInitialize(library.livekit_ffi_initialize)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._library, name)
+
+
+class _QuietInitialize:
+    """Initialises the native runtime with its logs left to itself (`capture_logs` off)."""
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+        self.argtypes: Sequence[Any] = ()
+
+    def __call__(self, callback: Any, _: bool, sdk: bytes, version: bytes) -> None:
+        self._function.argtypes = self.argtypes
+        self._function(callback, False, sdk, version)
