@@ -2,6 +2,7 @@
 #: make test   lint, types and every test             (TEST_ARGS="-k channel", ...)
 #: make bench  compare with the stock worker          (BENCH_ARGS=...)
 #: make bench-burst   20 rooms at once, and on a busy machine   (BENCH_ARGS=...)
+#: make bench-placement  what a decision costs as the fleet grows  (BENCH_ARGS=...)
 #: make PYTHON=/path/to/python ...  sets up with that Python (3.11 to 3.13)
 
 SHELL := /bin/sh
@@ -17,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup livekit demo test lint types pytest bench bench-burst lock clean
+.PHONY: help setup livekit demo test lint types pytest bench bench-burst bench-placement lock clean
 
 help:
 	@sed -n 's/^\#: //p' Makefile
@@ -49,6 +50,9 @@ bench: livekit
 
 bench-burst: livekit
 	$(BIN)/python -m benchmarks.burst $(BENCH_ARGS)
+
+bench-placement: setup
+	$(BIN)/python -m benchmarks.placement_at_scale $(BENCH_ARGS)
 
 # The newest versions that pyproject.toml allows, for every platform and Python, with hashes.
 lock: setup

@@ -4,6 +4,7 @@ What placement has to know of a host changes only through the methods of `HostTa
 of each change; a plain heartbeat costs nothing but its own fields.
 """
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -206,6 +207,12 @@ class HostTable:
             or self._start_s is None
             or host.created_at + self._start_s <= now + within_s
         )
+
+    def ready_since(self, since: float) -> list[HostRecord]:
+        """Return the READY hosts that became so at a time or later, the last one first."""
+        # They lie in the order in which they became ready.
+        latest = reversed(self._by_state[HostState.READY].values())
+        return list(itertools.takewhile(lambda host: host.ready_at >= since, latest))
 
     def due(self, now: float) -> list[HostRecord]:
         """Return the hosts that fell silent or expired since they were returned last.

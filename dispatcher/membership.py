@@ -159,7 +159,7 @@ class Membership:
     def _pool(self) -> Pool:
         state, index = self._state, self._state.index
         if self._gate.failures:
-            for host in state.hosts:
+            for host in state.hosts.ready_since(self._gate.failed_at):
                 if state.condition(host) is HostCondition.READY:
                     self._gate.stands(host.ready_at, state.now)
         return Pool(

@@ -45,15 +45,18 @@ class Ranked(Generic[K, R]):
 
     def first(self, skip: Collection[K | None] = ()) -> tuple[R, K] | None:
         """Return the lowest rank and its key, those of `skip` passed over."""
-        found = self.lowest(1, skip)
-        return found[0] if found else None
+        if skip:
+            found = self.lowest(1, skip)
+            return found[0] if found else None
+        while self._heap:
+            entry = self._heap[0]
+            if self._ranks.get(entry[1]) == entry[0]:
+                return entry
+            heappop(self._heap)
+        return None
 
     def lowest(self, count: int, skip: Collection[K | None] = ()) -> list[tuple[R, K]]:
         """Return up to `count` of the lowest ranks with their keys, lowest first."""
-        if count == 1 and self._heap and not skip:
-            rank, key = self._heap[0]
-            if self._ranks.get(key) == rank:
-                return [(rank, key)]
         found: list[tuple[R, K]] = []
         passed: list[tuple[R, K]] = []
         while self._heap and len(found) < count:

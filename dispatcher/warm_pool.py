@@ -139,6 +139,11 @@ class StartGate:
         """Failures in a row."""
         return self._failures
 
+    @property
+    def failed_at(self) -> float:
+        """Monotonic time of the last failure; 0 before there was one."""
+        return self._failed_at
+
     def failed(self, now: float) -> None:
         """Count a failed start."""
         self._failures += 1

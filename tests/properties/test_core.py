@@ -73,6 +73,8 @@ class CoreMachine(RuleBasedStateMachine):
             before = self.world.core._state.slots.tenants()
             job_id = self.world.offer(metadata=metadata)
             job = self.world.core._state.jobs.get(job_id)
+            if job is not None and job.host_id is not None:
+                assert self.world.hosts[job.host_id].version == self.world.info.version
             if job is not None and job.tenant and job.permit is not None:
                 limit = limits.tenant_limits.get(job.tenant, limits.tenant_limit)
                 assert limit is None or before.get(job.tenant, 0) < limit

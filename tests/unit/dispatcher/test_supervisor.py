@@ -6,6 +6,7 @@ from voxray.base.settings import HostSettings
 from voxray.dispatcher import commands as cmd
 from voxray.dispatcher import inputs as inp
 from voxray.dispatcher.jobs import JobState
+from voxray.dispatcher.supervisor import STOP_AGAIN_S
 from voxray.observability import events as ev
 
 
@@ -279,3 +280,45 @@ def test_a_job_missing_from_a_new_snapshot_has_ended():
     one.watch(host.host_id)
     assert live(one, job_id) is None
     assert one.of(ev.JobEnded)[0].outcome == "lost"
+
+
+def test_a_lost_order_to_end_is_given_again_and_counted():
+    one, (job_id,) = running()
+    one.lose_stops = 2
+    one.tell(inp.Terminated(job_id=job_id))
+    one.advance(STOP_AGAIN_S - 0.1)
+    assert len(one.of(cmd.StopJob)) == 1
+    one.advance(0.2)
+    assert [each.attempt for each in one.of(ev.StopRepeated)] == [2]
+    assert live(one, job_id) is not None
+    # The second one is lost as well; the third waits longer, for all the time of a shutdown.
+    one.advance(19.7)
+    assert len(one.of(cmd.StopJob)) == 2
+    one.advance(0.4)
+    assert live(one, job_id) is None
+    assert len({(each.job_id, each.generation) for each in one.of(cmd.StopJob)}) == 1
+    assert [each.outcome for each in one.of(ev.JobEnded)] == ["success"]
+
+
+def test_an_end_that_takes_its_time_is_not_hurried_beyond_the_program_s_limits():
+    one, (job_id,) = running()
+    one.lose_stops = 1000
+    one.tell(inp.Terminated(job_id=job_id))
+    one.advance(600.0)
+    assert live(one, job_id).stop_reason
+    # Twice as long each time, up to the 20 s that this program has for its shutdown.
+    assert len(one.of(cmd.StopJob)) == 1 + 1 + int((600 - STOP_AGAIN_S) // 20)
+
+
+def test_a_program_that_never_joins_is_left_alone_and_its_story_says_so():
+    one = World(hosts=HostSettings(idle_hosts=0))
+    one.advance(1.5)
+    host_id = one.living()[0].host_id
+    one._phase = lambda *_: None
+    job_id = one.offer()
+    one.advance(9.0)
+    assert "not in its room" not in str(one.core.story(job_id)[-1])
+    one.advance(60.0)
+    assert "not in its room 10 s after its start" in str(one.core.story(job_id)[-1])
+    assert (live(one, job_id).state, live(one, job_id).host_id) == (JobState.STARTING, host_id)
+    assert not one.of(cmd.StopJob)
