@@ -27,6 +27,7 @@ from voxray.actors.memory_guard import MemoryGuard, MemoryJudge
 from voxray.actors.place import Place, quietly
 from voxray.actors.program import LoadedProgram, prewarm
 from voxray.actors.session_host import SessionHost
+from voxray.actors.start_watch import bounded, explained, frames_of
 from voxray.actors.task_scope import hide_other_tasks
 from voxray.app import load_program
 from voxray.base.errors import DeadlineError, ProgramError
@@ -184,7 +185,9 @@ class HostProcess:
         hide_other_tasks()
         # Before the program, which may use livekit.rtc as it is imported.
         rtc_compat.quiet_native_runtime(os.environ)
-        program = load_program(self._config.program_path)
+        path, limit_s = self._config.program_path, self._config.settings.hosts.start_timeout_s
+        with bounded(f"{path}: its import", limit_s):
+            program = _loaded(path)
         livekit_compat.prepare_process()
         # A program may name the plugins first inside a job: their import, up to half a second,
         # would stop the loop of all calls then. They are also listed on this thread only.
@@ -292,10 +295,15 @@ class HostProcess:
         return thread
 
 
-def _prewarm(program: LoadedProgram, *, isolated: bool) -> dict[str, Any]:
+def _loaded(path: Path) -> LoadedProgram:
     try:
+        return load_program(path)
+    except ProgramError as error:
+        error.details = frames_of(error)
+        raise
+
+
+def _prewarm(program: LoadedProgram, *, isolated: bool) -> dict[str, Any]:
+    what = f"{program.info.path}: its setup_fnc"
+    with bounded(what, program.info.initialize_timeout_s), explained(what):
         return prewarm(program.hooks, isolated=isolated)
-    except Exception as error:
-        raise ProgramError(
-            f"{program.info.path}: its setup_fnc raised {type(error).__name__}: {error}"
-        ) from error

@@ -12,6 +12,7 @@ from ray.util import get_node_ip_address
 from voxray.actors.contracts import Endpoint, JobOrder, ReplicaEndpoint, RequestAnswer
 from voxray.actors.host_process import HostConfig, HostProcess
 from voxray.actors.place import Place
+from voxray.base.errors import VoxrayError
 from voxray.base.ids import HostId, JobId
 from voxray.base.settings import Settings
 
@@ -29,20 +30,30 @@ class SessionActor:
         token: str | None,
     ) -> None:
         node = ray.get_runtime_context().get_node_id()
-        self._process = HostProcess(
-            HostConfig(
-                host_id=host_id,
-                program_path=Path(program_path),
-                version=version,
-                settings=settings,
-                environment=environment,
-                place=Place(address=_address(), node=node),
-                token=token,
-            )
+        config = HostConfig(
+            host_id=host_id,
+            program_path=Path(program_path),
+            version=version,
+            settings=settings,
+            environment=environment,
+            place=Place(address=_address(), node=node),
+            token=token,
         )
+        self._failure: VoxrayError | None = None
+        try:
+            self._process = HostProcess(config)
+        except VoxrayError as error:
+            # Raised here, Ray would make a text of it; `endpoint` hands it over as it is.
+            self._failure = error
 
     def endpoint(self) -> Endpoint:
-        """Return where the host is reached; the first call waits for its start."""
+        """Return where the host is reached; the first call waits for its start.
+
+        Raises:
+            VoxrayError: why it could not start; nothing can be done with it then.
+        """
+        if self._failure is not None:
+            raise self._failure
         return self._process.endpoint
 
     def request(self, job: bytes) -> RequestAnswer:

@@ -141,7 +141,8 @@ class FleetRunner:
         try:
             endpoint = await self._fleet.start_host(host_id, program)
         except VoxrayError as error:
-            self._tell(inp.HostFailed(host_id=host_id, reason=str(error)))
+            failed = inp.HostFailed(host_id=host_id, reason=str(error), details=error.details)
+            self._tell(failed)
             return
         self._host_is_up(host_id, endpoint)
 
@@ -194,7 +195,8 @@ class FleetRunner:
         try:
             endpoint = await self._fleet.start_replica(replica_id, command.group)
         except VoxrayError as error:
-            self._tell(inp.ReplicaFailed(replica_id=replica_id, reason=str(error)))
+            reason = f"{replica_id} did not start: {error}"
+            self._tell(inp.ReplicaFailed(replica_id=replica_id, reason=reason))
             return
         self._replica_is_up(replica_id, endpoint)
 

@@ -176,10 +176,11 @@ class HostStarted:
 
 @dataclass(frozen=True, kw_only=True)
 class HostFailed:
-    """A host did not start."""
+    """A host did not start. `details` are lines that say where in the program, if it was there."""
 
     host_id: HostId
     reason: str
+    details: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

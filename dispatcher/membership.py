@@ -24,7 +24,7 @@ from voxray.dispatcher.placement import HostCondition
 from voxray.dispatcher.replicas import ReplicaSet
 from voxray.dispatcher.state import CoreState, Stage
 from voxray.dispatcher.supervisor import LossKind, Supervisor
-from voxray.dispatcher.warm_pool import Linger, Pool, PoolPlan, StartGate, plan
+from voxray.dispatcher.warm_pool import Linger, Pool, PoolPlan, StartFailures, StartGate, plan
 from voxray.observability import events as ev
 
 START_GRACE_S = 5.0
@@ -55,6 +55,7 @@ class Membership:
         self._replicas = replicas
         self._gate = StartGate(START_BACKOFF, rng)
         self._linger = Linger()
+        self._failures = StartFailures()
         self._look_again_at: float | None = None
 
     def handle(self, item: HostInput) -> None:
@@ -64,7 +65,7 @@ class Membership:
                 if (host := self._state.hosts.get(item.host_id)) is not None:
                     host.endpoint = item.endpoint
             case HostFailed():
-                self._start_failed(item.host_id, item.reason)
+                self._start_failed(item.host_id, item.reason, item.details)
             case HostSnapshotReceived():
                 self._snapshot(item.snapshot)
             case HostHeartbeatReceived():
@@ -197,7 +198,7 @@ class Membership:
         self._state.hosts.add(host)
         return host
 
-    def _start_failed(self, host_id: HostId, reason: str) -> None:
+    def _start_failed(self, host_id: HostId, reason: str, details: tuple[str, ...] = ()) -> None:
         state = self._state
         host = state.hosts.get(host_id)
         if host is None:
@@ -208,7 +209,15 @@ class Membership:
         state.hosts.remove(host_id)
         self._gate.failed(state.now)
         state.send(StopHost(host_id=host_id, force=True))
-        state.emit(ev.HostStartFailed(host_id=host_id, reason=reason))
+        repeats = self._failures.count(reason)
+        state.emit(
+            ev.HostStartFailed(
+                host_id=host_id,
+                reason=reason,
+                details=details if repeats == 1 else (),
+                repeats=repeats,
+            )
+        )
 
     def _snapshot(self, snapshot: HostSnapshot) -> None:
         state = self._state
@@ -232,6 +241,7 @@ class Membership:
         if host.state is HostState.STARTING:
             if not host.found:
                 state.demand.started(state.now - host.created_at)
+                self._failures.succeeded()
             state.hosts.started(host, state.now)
             state.emit(ev.HostReady(host_id=host_id, seconds=state.now - host.created_at))
             state.send(SetReplicas(host_id=host_id, replicas=self._replicas.endpoints()))

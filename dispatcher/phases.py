@@ -78,8 +78,10 @@ class PhaseBoard:
                 self._host_ready = True
             case ev.ReplicaReady(group=group):
                 self._missing_groups.discard(group)
-            case ev.HostStartFailed(reason=reason) if not self._host_ready:
-                self.failed(ActorStartError(reason))
+            case ev.HostStartFailed(reason=reason, details=details) if not self._host_ready:
+                error = ActorStartError(f"no session host could start: {reason}")
+                error.details = details
+                self.failed(error)
                 return
             case ev.ReplicaLost(group=group, reason=reason) if group in self._missing_groups:
                 self.failed(ActorStartError(reason))
@@ -105,6 +107,7 @@ class PhaseBoard:
             "waiting_for": self._waiting_for(),
             "api_url": self._api_url,
             "error": str(self._error) if self._error else "",
+            "error_details": list(self._error.details) if self._error else [],
             "error_type": type(self._error).__name__ if self._error else "",
         }
 

@@ -8,6 +8,7 @@ as the cluster's control store is away.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -56,6 +57,8 @@ logger = logging.getLogger(__name__)
 
 # Threads for the short methods of an actor; a blocked one must not hold up the next.
 _ACTOR_THREADS = 16
+# Calls that block in Ray's client at the same time; each ends at the latest when Ray gives up.
+_CLIENT_THREADS = 32
 _LOOKUP_DEADLINE_S = 10.0
 _CALL_DEADLINE_S = 5.0
 # The program's request_fnc gets 2 s on its host; LiveKit drops the offer after 3 s.
@@ -89,6 +92,9 @@ class RayFleet:
     def __init__(self, context: FleetContext) -> None:
         self._context = context
         self._handles: dict[str, _Actor] = {}
+        # Not the loop's own threads: with the cluster's control store away, blocked calls would
+        # take them all, and the names of LiveKit's server could not be resolved any more.
+        self._threads = ThreadPoolExecutor(_CLIENT_THREADS, thread_name_prefix="ray-client")
 
     async def find(self) -> Found:
         """Return the hosts and replicas that an earlier dispatcher left running."""
@@ -134,7 +140,9 @@ class RayFleet:
                 )
             )
 
-        return await self._start(name, create, timeout_s=hosts.start_timeout_s)
+        # The host bounds both steps itself, and knows then where the program was.
+        limit_s = hosts.start_timeout_s + program.initialize_timeout_s
+        return await self._start(name, create, timeout_s=limit_s)
 
     async def stop_host(self, host_id: HostId, *, force: bool = False) -> None:
         """End a host: its jobs' shutdown runs first, unless `force`. Never raises."""
@@ -187,6 +195,7 @@ class RayFleet:
     async def aclose(self) -> None:
         """Let go of the handles; actors go on."""
         self._handles.clear()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _options(self, name: str, *, num_cpus: float, num_gpus: float) -> dict[str, Any]:
         return {
@@ -208,7 +217,10 @@ class RayFleet:
             endpoint = await self._endpoint_of_new(name, timeout_s)
         except VoxrayError as error:
             await self._kill(name)
-            raise ActorStartError(f"{name} did not start: {error}") from error
+            # Who asked knows the name; without it, the same failure reads the same.
+            failed = ActorStartError(str(error))
+            failed.details = error.details
+            raise failed from error
         return Endpoint.model_validate(endpoint)
 
     async def _endpoint_of_new(self, name: str, timeout_s: float) -> Any:
@@ -263,7 +275,9 @@ class RayFleet:
         )
 
     async def _blocking(self, function: Callable[[], T], what: str) -> T:
-        return await self._within(asyncio.to_thread(function), what, _LOOKUP_DEADLINE_S)
+        loop = asyncio.get_running_loop()
+        call = loop.run_in_executor(self._threads, function)
+        return await self._within(call, what, _LOOKUP_DEADLINE_S)
 
     async def _within(self, call: Awaitable[T], what: str, timeout_s: float) -> T:
         try:

@@ -30,6 +30,7 @@ from voxray.dispatcher.connection import (
 from voxray.dispatcher.core import DispatcherCore
 from voxray.dispatcher.dialing import DialOptions, proxy_for
 from voxray.dispatcher.events_log import EventsLog
+from voxray.dispatcher.failure_log import FailureLog
 from voxray.dispatcher.fleet import FleetGateway
 from voxray.dispatcher.fleet_runner import FleetRunner
 from voxray.dispatcher.health import DispatcherApi
@@ -95,7 +96,7 @@ class DispatcherService:
         self._spans = CallSpans(self._tracing, clock)
         self._metrics = MetricsSink()
         self._log = EventsLog()
-        self._events = FanOut(self._metrics, self._spans, self._log, self._phases)
+        self._events = FanOut(self._metrics, self._spans, self._log, self._phases, FailureLog())
         secret = settings.livekit.api_secret.get_secret_value()
         self._runner = FleetRunner(fleet, self._tell, lambda old: resign(old, secret))
         self._connection = self._new_connection()

@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from dataclasses import dataclass
 
 from voxray.base.ids import HostId
@@ -77,7 +78,7 @@ def plan(
         wanted = pool.waiting + pool.expected - pool.free
         missing = max(
             missing,
-            math.ceil(wanted / settings.sessions_per_host) - pool.starting,
+            math.ceil(wanted / settings.slots_per_host) - pool.starting,
             settings.min_hosts - pool.ready - pool.starting,
             settings.idle_hosts - pool.empty - pool.starting,
         )
@@ -87,11 +88,30 @@ def plan(
         return PoolPlan(start=start, retire=(), look_again_at=None)
     surplus = min(pool.empty - settings.idle_hosts, pool.ready - settings.min_hosts)
     candidates = pool.longest_empty[: max(0, surplus)]
-    not_needed = max(0, int((pool.free - pool.expected) // settings.sessions_per_host))
+    not_needed = max(0, int((pool.free - pool.expected) // settings.slots_per_host))
     retire = tuple(host_id for since, host_id in candidates if now >= since + linger_s)[:not_needed]
     # Those that are held back by what is expected: the forecast falls with time.
     later = [max(since + linger_s, now + LOOK_AGAIN_S) for since, _ in candidates[len(retire) :]]
     return PoolPlan(start=0, retire=retire, look_again_at=min(later, default=None))
+
+
+class StartFailures:
+    """Counts starts in a row that fail for the same reason."""
+
+    def __init__(self) -> None:
+        self._kind = ""
+        self._repeats = 0
+
+    def count(self, reason: str) -> int:
+        """Return the how manieth failure of its kind this is; ids and numbers make no new kind."""
+        kind = re.sub(r"\b[0-9a-f]{6,}\b|\d+(\.\d+)?", "#", reason)
+        self._repeats = self._repeats + 1 if kind == self._kind else 1
+        self._kind = kind
+        return self._repeats
+
+    def succeeded(self) -> None:
+        """A host started: the next failure is news again."""
+        self._kind, self._repeats = "", 0
 
 
 class Linger:

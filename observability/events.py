@@ -140,10 +140,17 @@ class HostReady:
 
 @dataclass(frozen=True, kw_only=True)
 class HostStartFailed:
-    """A session host did not start."""
+    """A session host did not start.
+
+    Attributes:
+        details: where in the user's program, one frame a line; only with the first of its kind.
+        repeats: how many starts in a row failed for this reason, this one included.
+    """
 
     host_id: HostId
     reason: str
+    details: tuple[str, ...] = ()
+    repeats: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,16 @@ def start(
     home: Path, program: Path, *arguments: str, environment: Mapping[str, str]
 ) -> tuple[int, list[str]]:
     """Run `voxray start` to its end; return the exit code and the error lines."""
-    done = subprocess.run(
+    done = run_start(home, program, *arguments, environment=environment)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("voxray: error:")]
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, errors
+
+
+def run_start(
+    home: Path, program: Path, *arguments: str, environment: Mapping[str, str]
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
         [sys.executable, "-m", "voxray", "start", str(program), *arguments],
         env=dict(environment),
         cwd=home,
@@ -27,9 +36,6 @@ def start(
         timeout=120,
         check=False,
     )
-    errors = [line for line in done.stderr.splitlines() if line.startswith("voxray: error:")]
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, errors
 
 
 def test_nothing_set(tmp_path: Path) -> None:
@@ -174,6 +180,32 @@ def test_a_setup_function_that_raises(tmp_path: Path, livekit_server: LiveKitSer
     )
     assert code == 1
     assert "no model file" in errors[0]
+
+
+def test_a_setup_function_that_hangs(tmp_path: Path, livekit_server: LiveKitServer) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import threading\n"
+        "from livekit.agents import AgentServer\n"
+        "def load_model(): threading.Event().wait()\n"
+        "def setup(proc): load_model()\n"
+        "server = AgentServer(setup_fnc=setup, initialize_process_timeout=1.0)\n"
+        "@server.rtc_session()\n"
+        "async def entrypoint(ctx): ...\n"
+    )
+    done = run_start(
+        tmp_path,
+        program,
+        "--http-port",
+        str(free_port()),
+        environment=environment_for(livekit_server, tmp_path),
+    )
+    assert done.returncode == 1
+    assert f"{program}: its setup_fnc did not end within 1 s" in done.stderr
+    lines = [line.strip() for line in done.stderr.splitlines()]
+    frame = f"{program}:3 in load_model: def load_model(): threading.Event().wait()"
+    assert lines.count(frame) == 1, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
 
 
 def test_the_repository_root_is_no_program(tmp_path: Path, livekit_server: LiveKitServer) -> None:

@@ -9,10 +9,15 @@ from typing import ClassVar
 
 
 class VoxrayError(Exception):
-    """The root of every error of voxray."""
+    """The root of every error of voxray.
+
+    Attributes:
+        details: lines that say more than the message, such as the user's frames; often none.
+    """
 
     retryable: ClassVar[bool] = False
     exit_code: ClassVar[int] = 1
+    details: tuple[str, ...] = ()
 
 
 class ConfigError(VoxrayError):

@@ -92,7 +92,8 @@ class HostSettings(_Part):
         cpus: CPU share that each host asks Ray for.
         heartbeat_s: pause between heartbeats of a host.
         lease_s: silence after which a host counts as lost.
-        start_timeout_s: longest start of a host, imports and `setup_fnc` included.
+        start_timeout_s: longest start of a host up to the end of the program's import; its
+            `setup_fnc` has the program's own `initialize_process_timeout` after that.
         resume_budget: resumes of one job within `resume_window_s` before it is failed.
         resume_window_s: the window of the resume budget.
         tenant_key: the key under which a job's metadata, a JSON object, names its tenant; empty

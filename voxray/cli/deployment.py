@@ -275,7 +275,9 @@ async def _wait_started(dispatcher: Any, tell: Callable[[str], None]) -> dict[st
 
 
 def _failure(state: Mapping[str, Any]) -> VoxrayError:
-    return _START_ERRORS.get(state["error_type"], VoxrayError)(state["error"])
+    error = _START_ERRORS.get(state["error_type"], VoxrayError)(state["error"])
+    error.details = tuple(state.get("error_details", ()))
+    return error
 
 
 async def _states(dispatcher: Any) -> AsyncIterator[dict[str, Any]]:

@@ -34,11 +34,14 @@ def line_of(event: Mapping[str, Any]) -> str:
     """Return the line of an event as the API gives it, or an empty string for none."""
     if event.get("type") == "JobAnswered" and event.get("outcome") != "accepted":
         return f"{event.get('job_id')} refused: {event.get('outcome')}"
+    if event.get("type") == "HostStartFailed" and event.get("repeats", 1) > 1:
+        return ""  # The same again: it is counted, and was told when it first happened.
     template = _LINES.get(str(event.get("type")))
     if template is None:
         return ""
     try:
-        return template.format_map(event).rstrip()
+        line = template.format_map(event).rstrip()
+        return "\n    ".join((line, *event.get("details", ())))
     except (KeyError, ValueError, TypeError):
         # An event of another version: say what there is.
         return f"{event.get('type')} {dict(event)}"

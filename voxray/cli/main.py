@@ -83,6 +83,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         )
     except VoxrayError as error:
         _complain(str(error))
+        for line in error.details:
+            click.echo(f"    {line}", err=True)
         return error.exit_code
     except click.ClickException as error:
         error.show()

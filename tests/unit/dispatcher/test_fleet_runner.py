@@ -103,7 +103,9 @@ async def test_a_failed_start_is_told_with_its_reason(
     assert await told.next() == inp.HostFailed(host_id=HOST, reason="no module named x")
     group = ReplicaGroupSettings(name="speech", engines=("silero",))
     runner.run(cmd.StartReplica(replica_id=REPLICA, group=group))
-    assert await told.next() == inp.ReplicaFailed(replica_id=REPLICA, reason="no gpu")
+    assert await told.next() == inp.ReplicaFailed(
+        replica_id=REPLICA, reason="speech-1 did not start: no gpu"
+    )
 
 
 async def test_a_host_that_we_stop_is_retired_and_not_lost(

@@ -232,3 +232,27 @@ def test_a_promised_slot_that_is_not_used_leaves_a_host_fresh():
     one.advance(1.0)
     assert len(one.of(cmd.StartJob)) == 1
     assert not one.of(cmd.StopHost)
+
+
+def test_the_same_failure_is_told_whole_once_until_a_host_starts():
+    one = world(min_hosts=1, idle_hosts=0)
+    one.advance(1.5)
+    for _ in range(2):
+        one.fail_starts = 3
+        one.kill(one.living()[0].host_id)
+        one.advance(60.0)
+        assert one.living()
+    repeats = [event.repeats for event in one.of(ev.HostStartFailed)]
+    assert repeats == [1, 2, 3, 1, 2, 3]
+
+
+def test_starts_that_fail_leave_the_calls_on_other_hosts_alone():
+    one = world(sessions_per_host=1)
+    one.advance(1.5)
+    one.fail_starts = 10_000
+    job_id = one.offer()
+    one.advance(300.0)
+    assert one.of(ev.HostStartFailed)
+    assert one.present(job_id)
+    assert not one.of(ev.HostLost)
+    assert not one.of(ev.HostRetired)

@@ -45,10 +45,15 @@ async def test_a_waiter_is_woken_by_the_change_and_not_before() -> None:
 
 async def test_a_host_that_does_not_start_fails_a_starting_app_only() -> None:
     phases = board()
-    phases.emit(ev.HostStartFailed(host_id=HOST, reason="no module named x"))
+    phases.emit(
+        ev.HostStartFailed(
+            host_id=HOST, reason="no module named x", details=("agent.py:1 in <module>: import x",)
+        )
+    )
     state = await phases.wait(0, 0)
     assert (state["phase"], state["error_type"]) == ("failed", "ActorStartError")
-    assert state["error"] == "no module named x"
+    assert state["error"] == "no session host could start: no module named x"
+    assert state["error_details"] == ["agent.py:1 in <module>: import x"]
 
     phases = board()
     for event in (REGISTERED, HOST_READY, REPLICA_READY):
