@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from voxray.actors.contracts import ProgramInfo
 from voxray.base.ids import JobId
 from voxray.dispatcher.core import DispatcherCore
 from voxray.dispatcher.fleet_runner import FleetRunner
@@ -38,14 +37,12 @@ class ApiSource:
     def __init__(
         self,
         identity: Identity,
-        program: ProgramInfo,
         core: DispatcherCore,
         runner: FleetRunner,
         metrics: MetricsSink,
         phases: PhaseBoard,
     ) -> None:
         self._identity = identity
-        self._program = program
         self._core = core
         self._runner = runner
         self._metrics = metrics
@@ -65,21 +62,20 @@ class ApiSource:
         """Return why no job would be taken now, or an empty string."""
         if self._phases.phase is not Phase.RUNNING:
             return f"the app is {self._phases.phase.value}"
-        snapshot = self._core.snapshot()
-        if not snapshot.registered:
+        if not self._core.registered:
             return "not registered at LiveKit"
-        if not snapshot.totals.ready_hosts:
+        if not self._core.totals().ready_hosts:
             return "no session host is ready"
         return ""
 
     def worker(self) -> WorkerSummary:
         """Return what `/worker` tells."""
-        totals = self._core.snapshot().totals
+        totals, program = self._core.totals(), self._core.program
         return WorkerSummary(
-            agent_name=self._program.agent_name,
-            worker_type=self._program.worker_type,
+            agent_name=program.agent_name,
+            worker_type=program.worker_type,
             active_jobs=totals.jobs,
-            sdk_version=self._program.sdk_version,
+            sdk_version=program.sdk_version,
             load=totals.load,
         )
 

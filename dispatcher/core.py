@@ -24,7 +24,7 @@ from voxray.dispatcher.placer import Placer
 from voxray.dispatcher.replicas import ReplicaSet
 from voxray.dispatcher.shutdown import Shutdown
 from voxray.dispatcher.state import CoreState, Stage
-from voxray.dispatcher.status import Snapshot, build_snapshot, count_totals
+from voxray.dispatcher.status import Snapshot, Totals, build_snapshot, count_totals
 from voxray.dispatcher.supervisor import Supervisor
 from voxray.dispatcher.terminations import TerminationDesk
 from voxray.observability import events as ev
@@ -127,9 +127,22 @@ class DispatcherCore:
 
     def snapshot(self) -> Snapshot:
         """Return the whole state as plain data."""
+        return build_snapshot(self._state, self._replicas, self.totals())
+
+    def totals(self) -> Totals:
+        """Return the sums of the whole state; costs the same for any number of hosts."""
         report = self._load()
-        totals = count_totals(self._state, full=report.full, load=report.load)
-        return build_snapshot(self._state, self._replicas, totals)
+        return count_totals(self._state, full=report.full, load=report.load)
+
+    @property
+    def registered(self) -> bool:
+        """Whether LiveKit knows us."""
+        return self._state.registered
+
+    @property
+    def program(self) -> ProgramInfo:
+        """The current program."""
+        return self._state.program
 
     def _dispatch(self, item: inp.Input) -> None:  # noqa: C901, PLR0912 - one case per input
         match item:

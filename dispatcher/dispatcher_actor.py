@@ -5,6 +5,7 @@ learns from them what they run, so that calls never notice.
 """
 
 import ray
+from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
 from voxray.actors.contracts import ProgramInfo
 from voxray.base.lifecycle import LoopThread
@@ -27,6 +28,7 @@ class DispatcherActor:
         self, settings: Settings, program: ProgramInfo, environment: dict[str, str], token: str
     ) -> None:
         logs.configure(settings.telemetry, role="dispatcher", fields={"app": settings.app})
+        program = _kept_program() or program
         fleet = RayFleet(FleetContext(settings=settings, environment=environment, token=token))
         self._loop = LoopThread("dispatcher")
         self._service = DispatcherService(
@@ -54,6 +56,7 @@ class DispatcherActor:
         Only hosts that run it get jobs from now on; the others end with their last call.
         """
         self._loop.loop.call_soon_threadsafe(self._service.change_program, info)
+        _keep_program(info)
 
     def drain(self, deadline_s: float | None = None) -> None:
         """Begin to drain; None waits as long as the program's own `drain_timeout`."""
@@ -67,3 +70,22 @@ class DispatcherActor:
         """Close the connections. Idempotent."""
         self._loop.call(self._service.aclose(), _CLOSE_S)
         self._loop.stop()
+
+
+# Ray restarts an actor with the arguments of its first start, so a program that came later is kept
+# in Ray's control store. By actor id: the next dispatcher of the app has a program of its own.
+
+
+def _keep_program(program: ProgramInfo) -> None:
+    _internal_kv_put(_program_key(), program.model_dump_json().encode())
+
+
+def _kept_program() -> ProgramInfo | None:
+    if not ray.get_runtime_context().was_current_actor_reconstructed:
+        return None
+    kept = _internal_kv_get(_program_key())
+    return ProgramInfo.model_validate_json(kept) if kept else None
+
+
+def _program_key() -> bytes:
+    return f"voxray-program-{ray.get_runtime_context().get_actor_id()}".encode()

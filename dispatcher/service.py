@@ -102,7 +102,7 @@ class DispatcherService:
         self._connection = self._new_connection()
         self._rooms = RoomDirectory(settings.livekit, proxy=self._proxy)
         identity = Identity(app=settings.app, node=access.node, api=self._api_address)
-        source = ApiSource(identity, program, self._core, self._runner, self._metrics, self._phases)
+        source = ApiSource(identity, self._core, self._runner, self._metrics, self._phases)
         source.on_drain(self.drain)
         self._api = DispatcherApi(settings.http, source, self._log, token=access.token)
         self._port = settings.http.port
@@ -133,9 +133,14 @@ class DispatcherService:
         return await self._phases.wait(after, wait_s)
 
     def change_program(self, info: ProgramInfo) -> None:
-        """Make a program, or a new version of it, the current one (see `inputs.ProgramChanged`)."""
-        self._program = info
+        """Make a program, or a new version of it, the current one (see `inputs.ProgramChanged`).
+
+        LiveKit hears of it when the program now registers as another one.
+        """
+        before, self._program = self._program, info
         self._tell(inp.ProgramChanged(program=info))
+        if _registration(before) != _registration(info):
+            self._tasks.spawn("register-anew", self._register_anew())
 
     def drain(self, timeout_s: float | None = None) -> None:
         """Begin to drain; None takes the settings' timeout, or else the program's own."""
@@ -236,6 +241,15 @@ class DispatcherService:
     async def _connect_anew(self) -> None:
         await self._connection.aclose()
         await asyncio.sleep(_RECONNECT_PAUSE_S)
+        await self._connect()
+
+    async def _register_anew(self) -> None:
+        await self._connection.aclose()
+        # What was offered on the old connection is forgotten there.
+        self._tell(inp.WorkerDisconnected(reason="the program registers as another one"))
+        await self._connect()
+
+    async def _connect(self) -> None:
         self._connection = self._new_connection()
         await self._connection.start()
 
@@ -260,3 +274,8 @@ class DispatcherService:
 
     def _failed(self, task: str, error: BaseException) -> None:
         logger.error("task failed", extra={"task": task}, exc_info=error)
+
+
+def _registration(program: ProgramInfo) -> tuple[str, int, bytes, str]:
+    """Return what LiveKit is told of a program when we register."""
+    return program.agent_name, program.worker_type, program.permissions, program.deployment
