@@ -58,6 +58,8 @@ http:
 | --- | --- |
 | `VOXRAY_API` | address of a running app's HTTP API, for `status`, `story` and `drain` |
 | `VOXRAY_HOME` | folder for run files and built programs (default `~/.voxray`) |
+| `RUST_LOG` | what the native WebRTC runtime of a session host prints (default: errors) |
+| `LIVEKIT_RTC_DEBUG` | `1`: all records of that runtime go through the logs, which costs much CPU |
 | `VOXRAY_LIVEKIT_SERVER` | the livekit-server program that `voxray demo` starts |
 """
 
