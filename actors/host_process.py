@@ -33,6 +33,7 @@ from voxray.app import load_program
 from voxray.base.errors import DeadlineError, ProgramError
 from voxray.base.ids import HostId, JobId
 from voxray.base.lifecycle import LoopThread
+from voxray.base.priority import come_back
 from voxray.base.settings import Settings
 from voxray.base.timing import SystemClock
 from voxray.observability import logs, tracing
@@ -101,6 +102,8 @@ class HostProcess:
             self._undo.callback(self._tracing.shutdown)
             shared = self._load()
             self._start(shared)
+            # What came before was behind the calls of this machine.
+            come_back()
         except BaseException:
             self._undo.close()
             raise

@@ -9,6 +9,7 @@ from voxray.actors.contracts import Endpoint
 from voxray.actors.inference_host import InferenceHost, ReplicaConfig
 from voxray.actors.place import Place
 from voxray.base.ids import ReplicaId
+from voxray.base.priority import come_back
 from voxray.base.settings import ReplicaGroupSettings, Settings
 
 # There on a machine with an NVIDIA driver.
@@ -36,6 +37,7 @@ class InferenceActor:
                 token=token,
             )
         )
+        come_back()
 
     def endpoint(self) -> Endpoint:
         """Return where the replica is reached; the first call waits for its start."""

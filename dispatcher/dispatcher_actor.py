@@ -9,6 +9,7 @@ from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
 from voxray.actors.contracts import ProgramInfo
 from voxray.base.lifecycle import LoopThread
+from voxray.base.priority import come_back
 from voxray.base.settings import Settings
 from voxray.base.timing import SystemClock
 from voxray.dispatcher.ray_fleet import FleetContext, RayFleet
@@ -27,6 +28,7 @@ class DispatcherActor:
     def __init__(
         self, settings: Settings, program: ProgramInfo, environment: dict[str, str], token: str
     ) -> None:
+        come_back()
         logs.configure(settings.telemetry, role="dispatcher", fields={"app": settings.app})
         program = _kept_program() or program
         fleet = RayFleet(FleetContext(settings=settings, environment=environment, token=token))

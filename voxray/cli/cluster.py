@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from voxray.base.errors import ConnectionFailedError
+from voxray.base.priority import START_NICENESS, may_come_back
 from voxray.base.settings import RaySettings
 
 RAY_ENVIRONMENT: Mapping[str, str] = {
@@ -79,6 +80,9 @@ def join(settings: RaySettings, *, namespace: str, log_to_driver: bool) -> Clust
     """
     for name in _DROPPED:
         os.environ.pop(name, None)
+    if not settings.address and may_come_back():
+        # Processes start behind the calls of this machine and come back to 0 once they serve.
+        os.environ.setdefault("RAY_worker_niceness", str(START_NICENESS))
     # Ray's native part reads its variables when it is imported, in this process too.
     for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
