@@ -25,8 +25,12 @@ RAY_MODULES = (
     "dispatcher/ray_fleet.py",
     "dispatcher/dispatcher_actor.py",
 )
-# The modules that may use private names: of livekit-agents the first, of livekit.rtc the second.
-LIVEKIT_PRIVATE = ("actors/livekit_compat.py", "actors/rtc_compat.py")
+# The modules that may use private names: of livekit-agents the first two, of livekit.rtc the last.
+LIVEKIT_PRIVATE = (
+    "actors/livekit_compat.py",
+    "actors/livekit_cli_compat.py",
+    "actors/rtc_compat.py",
+)
 # Private by its spelling only: what a RecognizeStream's input channel carries at a flush. Every STT
 # plugin of livekit-agents uses it.
 LIVEKIT_PLUGIN_NAMES = ("_FlushSentinel",)

@@ -67,13 +67,20 @@ def find_api(
     return ApiAddress(url=runs[0].api.rstrip("/"), token=runs[0].token)
 
 
-def ask(api: ApiAddress, path: str, *, post: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def ask(
+    api: ApiAddress,
+    path: str,
+    *,
+    post: Mapping[str, Any] | None = None,
+    timeout_s: float = _TIMEOUT_S,
+) -> dict[str, Any]:
     """Return the JSON object that the API answers.
 
     Args:
         api: whom to ask.
         path: with its leading slash.
         post: the body of a POST; None makes it a GET.
+        timeout_s: how long the answer may take.
 
     Raises:
         ConnectionFailedError: nobody answers there.
@@ -92,7 +99,7 @@ def ask(api: ApiAddress, path: str, *, post: Mapping[str, Any] | None = None) ->
     # Never through a proxy: the API is on this machine or in its cluster.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=_TIMEOUT_S) as response:
+        with opener.open(request, timeout=timeout_s) as response:
             body = response.read(_LARGEST_ANSWER)
     except urllib.error.HTTPError as error:
         with error:

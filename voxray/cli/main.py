@@ -10,6 +10,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 
 import click
+from click.shell_completion import CompletionItem
 
 from voxray.base.errors import VoxrayError
 
@@ -26,18 +27,32 @@ class _Command:
 
 
 # Named here, so that `voxray --help` loads none of them: Ray alone takes half a second.
-_COMMANDS: Mapping[str, _Command] = {
-    name: _Command(module=f"voxray.cli.{module}", attribute=attribute, summary=summary)
-    for name, module, attribute, summary in (
+_GROUPS: Mapping[str, tuple[tuple[str, str, str, str], ...]] = {
+    "Run a program": (
         ("start", "run", "start", "Run a livekit-agents program in production mode."),
-        ("dev", "run", "dev", "Run a livekit-agents program with verbose logs."),
+        ("dev", "dev", "dev", "Run one while you write it: reloads when you save."),
+        ("connect", "connect", "connect", "Run one in a room at once, without a dispatch."),
+        ("console", "stock", "console", "Talk to a program in this terminal; needs no LiveKit."),
+        ("download-files", "stock", "download_files", "Download what the plugins need."),
+    ),
+    "Look at a running app": (
+        ("status", "inspect", "status", "Show the hosts, calls and replicas of an app."),
+        ("top", "top", "top", "Watch hosts, calls and latencies live."),
+        ("jobs", "jobs", "jobs", "List the calls that run, wait or have ended."),
+        ("story", "jobs", "story", "Show what happened to one job."),
+        ("drain", "drain", "drain", "Take no new jobs; the app ends with its last call."),
+    ),
+    "Try and check": (
         ("demo", "demo", "demo", "Talk to an example agent, everything on this machine."),
         ("loadtest", "loadtest", "loadtest", "Let synthetic callers talk to the agents."),
-        ("status", "inspect", "status", "Show the hosts, calls and replicas of an app."),
-        ("story", "inspect", "story", "Show what happened to one job."),
-        ("drain", "inspect", "drain", "Take no new jobs; the app ends with its last call."),
         ("doctor", "doctor", "doctor", "Check every part that voxray needs."),
-    )
+        ("completion", "completion", "completion", "Print what completes commands in your shell."),
+    ),
+}
+_COMMANDS: Mapping[str, _Command] = {
+    name: _Command(module=f"voxray.cli.{module}", attribute=attribute, summary=summary)
+    for group in _GROUPS.values()
+    for name, module, attribute, summary in group
 }
 
 
@@ -56,16 +71,35 @@ class _Group(click.Group):
         return loaded
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(
-                [(name, _COMMANDS[name].summary) for name in self.list_commands(ctx)]
-            )
+        there = self.list_commands(ctx)
+        width = max(map(len, there))
+        for title, commands in _GROUPS.items():
+            # Padded, so that the summaries of all groups stand below each other.
+            rows = [(f"{name:{width}}", summary) for name, *_, summary in commands if name in there]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # Click's own loads every command for its summary, which a shell would wait for.
+        commands = [
+            CompletionItem(name, help=_COMMANDS[name].summary)
+            for name in self.list_commands(ctx)
+            if name.startswith(incomplete)
+        ]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("voxray"), prog_name="voxray")
 def cli() -> None:
-    """LiveKit voice agents as actors on Ray."""
+    """LiveKit voice agents as actors on Ray.
+
+    \b
+    Example:
+      voxray start agent.py      and, in another terminal,
+      voxray top
+    """
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

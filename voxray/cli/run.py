@@ -1,9 +1,9 @@
-"""`voxray start` and `voxray dev`: run a livekit-agents program on Ray and say what happens."""
+"""`voxray start`: run a livekit-agents program on Ray and say what happens."""
 
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,100 +12,31 @@ import aiohttp
 import click
 
 from voxray.base.errors import ConfigError
-from voxray.base.settings import Settings, load_settings
+from voxray.base.settings import Settings
 from voxray.cli import console
 from voxray.cli.deployment import Deployment, deploy
 from voxray.cli.event_lines import line_of
 from voxray.cli.interrupts import Interrupts, run_interruptibly
+from voxray.cli.options import program_argument, run_options, settings_of
 from voxray.cli.run_files import RunFile, check_name_is_free, remove_run_file, write_run_file
 
 _EVENT_WAIT_S = 10.0
 _DRAINING = "draining: no new calls, running ones may end; Ctrl-C again stops now"
 
-_program = click.argument("program", type=click.Path(path_type=Path))
-
-
-def _common(function: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(
-        (
-            click.option("--url", help="LiveKit server (default: LIVEKIT_URL)."),
-            click.option("--api-key", help="LiveKit API key (default: LIVEKIT_API_KEY)."),
-            click.option("--api-secret", help="LiveKit API secret (default: LIVEKIT_API_SECRET)."),
-            click.option("--app", "app_name", help="Name of the app, its Ray namespace."),
-            click.option("--ray-address", help="Ray cluster to join; none starts Ray here."),
-            click.option(
-                "--http-port", type=click.IntRange(0, 65535), help="Port of the HTTP API."
-            ),
-            click.option(
-                "--drain-timeout",
-                type=click.FloatRange(min=0, min_open=True),
-                help="Seconds that Ctrl-C waits for running calls.",
-            ),
-            click.option(
-                "--log-level",
-                type=click.Choice(
-                    ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "CRITICAL"], case_sensitive=False
-                ),
-            ),
-            click.option("--log-format", type=click.Choice(["colored", "json"])),
-            click.option(
-                "--config",
-                type=click.Path(path_type=Path, exists=False),
-                help="Settings file (default: voxray.yaml, if it is there).",
-            ),
-        )
-    ):
-        function = option(function)
-    return function
-
 
 @click.command()
-@_program
-@_common
+@program_argument()
+@run_options
 @click.option("--detach", is_flag=True, help="Leave the app running on the cluster.")
 def start(program: Path, *, detach: bool, config: Path | None, **flags: Any) -> None:
     """Run PROGRAM in production mode until Ctrl-C, which drains; a second one stops now."""
-    settings = _settings(config, flags)
+    settings = settings_of(config, flags)
     if detach and not settings.ray.address:
         raise ConfigError(
             "--detach needs a Ray cluster that outlives this command; start one with "
             "`ray start --head` and give its address (--ray-address auto)"
         )
     run_interruptibly(partial(_run, program, settings, detach=detach), console.say)
-
-
-@click.command()
-@_program
-@_common
-def dev(program: Path, *, config: Path | None, **flags: Any) -> None:
-    """Run PROGRAM in development mode: any free port, verbose logs."""
-    flags["log_level"] = flags["log_level"] or "DEBUG"
-    flags["http_port"] = 0 if flags["http_port"] is None else flags["http_port"]
-    os.environ.setdefault("LIVEKIT_DEV_MODE", "1")
-    settings = _settings(config, flags)
-    run_interruptibly(partial(_run, program, settings, detach=False), console.say)
-
-
-def _settings(config: Path | None, flags: dict[str, Any]) -> Settings:
-    return load_settings(
-        os.environ,
-        file=config,
-        flags={
-            "app": flags["app_name"],
-            "drain_timeout_s": flags["drain_timeout"],
-            "livekit": {
-                "url": flags["url"],
-                "api_key": flags["api_key"],
-                "api_secret": flags["api_secret"],
-            },
-            "ray": {"address": flags["ray_address"]},
-            "http": {"port": flags["http_port"]},
-            "telemetry": {
-                "log_level": flags["log_level"].upper() if flags["log_level"] else None,
-                "log_format": flags["log_format"],
-            },
-        },
-    )
 
 
 async def _run(program: Path, settings: Settings, interrupts: Interrupts, *, detach: bool) -> None:
