@@ -98,6 +98,7 @@ class JobOrder(_Message):
         received_at, accepted_at, assigned_at: Unix seconds of the dispatch, for stock spans.
         traceparent: W3C trace context of the placement span, or empty.
         tenant: whose call it is, or empty; a dispatcher that finds the order counts it.
+        simulated: begun by us: LiveKit is told nothing of it.
     """
 
     job_id: JobId
@@ -114,6 +115,7 @@ class JobOrder(_Message):
     traceparent: str = ""
     room: str = ""
     tenant: str = ""
+    simulated: bool = False
 
 
 class JobPhase(StrEnum):

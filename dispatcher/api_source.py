@@ -1,14 +1,16 @@
 """What the HTTP API shows of the dispatcher, taken from its parts at the moment of the question."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from voxray.base.errors import ConfigError
 from voxray.base.ids import JobId
 from voxray.dispatcher.core import DispatcherCore
 from voxray.dispatcher.fleet_runner import FleetRunner
 from voxray.dispatcher.health import ScrapeTarget, WorkerSummary
+from voxray.dispatcher.job_listing import JobSummary
 from voxray.dispatcher.jobs import StoryEntry
 from voxray.dispatcher.phases import Phase, PhaseBoard
 from voxray.dispatcher.status import HostView, JobView, ReplicaView, Snapshot
@@ -48,10 +50,15 @@ class ApiSource:
         self._metrics = metrics
         self._phases = phases
         self._drain: Callable[[float | None], None] | None = None
+        self._simulate: Callable[[str, str], Awaitable[JobId]] | None = None
 
     def on_drain(self, drain: Callable[[float | None], None]) -> None:
         """Say what a request to drain does."""
         self._drain = drain
+
+    def on_simulate(self, simulate: Callable[[str, str], Awaitable[JobId]]) -> None:
+        """Say what a request for a simulated job does, with room and identity."""
+        self._simulate = simulate
 
     def unhealthy(self) -> str:
         """Return why this process should be restarted, or an empty string."""
@@ -126,6 +133,21 @@ class ApiSource:
         entries = self._core.story(job_id)
         return [_entry(entry) for entry in entries] if entries else None
 
+    def jobs(self) -> Sequence[Mapping[str, Any]]:
+        """Return the live jobs, and the last that ended (docs/status.md)."""
+        return [_summary(job) for job in self._core.jobs()]
+
+    async def simulate(self, room: str, identity: str) -> JobId:
+        """Begin a simulated job; return its id.
+
+        Raises:
+            ConfigError: the app is not ready for jobs.
+            ConnectionFailedError: the room can't be opened at LiveKit.
+        """
+        if self._simulate is None or self._phases.phase is not Phase.RUNNING:
+            raise ConfigError(f"the app is {self._phases.phase.value} and takes no jobs")
+        return await self._simulate(room, identity)
+
     def drain(self, timeout_s: float | None) -> None:
         """Begin to drain; None waits as long as the settings say."""
         if self._drain is not None:
@@ -167,6 +189,19 @@ def _job(job: JobView) -> dict[str, Any]:
         "state": job.state,
         "generation": job.generation,
         "seconds": round(job.seconds, 3),
+    }
+
+
+def _summary(job: JobSummary) -> dict[str, Any]:
+    return {
+        "id": job.job_id,
+        "room": job.room,
+        "state": job.state.value,
+        "outcome": job.outcome,
+        "generation": job.generation,
+        "host_id": job.host_id,
+        "seconds": round(job.seconds, 3),
+        "cause": job.cause,
     }
 
 

@@ -16,13 +16,16 @@ from voxray.dispatcher import inputs as inp
 from voxray.dispatcher.capacity import LoadReport, report_load
 from voxray.dispatcher.commands import Command, UpdateWorker
 from voxray.dispatcher.hosts import HostTable
+from voxray.dispatcher.job_listing import JobSummary, list_jobs
 from voxray.dispatcher.jobs import UNASSIGNED, Job, StoryEntry
 from voxray.dispatcher.loop_reports import report_loop
 from voxray.dispatcher.membership import Membership
 from voxray.dispatcher.offers import OfferDesk
 from voxray.dispatcher.placer import Placer
+from voxray.dispatcher.reload import Reload
 from voxray.dispatcher.replicas import ReplicaSet
 from voxray.dispatcher.shutdown import Shutdown
+from voxray.dispatcher.simulation import SimulationDesk
 from voxray.dispatcher.state import CoreState, Stage
 from voxray.dispatcher.status import Snapshot, Totals, build_snapshot, count_totals
 from voxray.dispatcher.supervisor import Supervisor
@@ -80,6 +83,8 @@ class DispatcherCore:
         self._shutdown = Shutdown(
             state, self._supervisor, self._offers, self._membership, self._replicas
         )
+        self._simulation = SimulationDesk(state, placer, self._supervisor)
+        self._reload = Reload(state, self._supervisor)
         self._told_worker: UpdateWorker | None = None
         self._told_capacity: ev.CapacityChanged | None = None
         self._was_registered = False
@@ -124,6 +129,10 @@ class DispatcherCore:
     def story(self, job_id: JobId) -> tuple[StoryEntry, ...]:
         """Return what happened to a job, oldest first; empty for one that is not known."""
         return self._state.jobs.story(job_id)
+
+    def jobs(self) -> tuple[JobSummary, ...]:
+        """Return every job that is known: the live ones, then the last that ended."""
+        return list_jobs(self._state.jobs, self._state.clock.monotonic())
 
     def snapshot(self) -> Snapshot:
         """Return the whole state as plain data."""
@@ -172,6 +181,10 @@ class DispatcherCore:
                 self._shutdown.now()
             case inp.ProgramChanged():
                 self._membership.change_program(item.program)
+                if item.relaunch:
+                    self._reload.begin()
+            case inp.Simulated():
+                self._simulation.handle(item)
             case inp.FleetFound():
                 self._state.fleet_known = True
                 self._membership.found(item.hosts)
@@ -195,6 +208,7 @@ class DispatcherCore:
 
     def _settle(self) -> None:
         """Let a change have its consequences; jobs with a caller come before new ones."""
+        self._reload.advance()
         self._supervisor.place_waiting()
         self._offers.serve_held()
         self._membership.keep_pool(self._host_ids)

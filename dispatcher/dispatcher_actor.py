@@ -4,6 +4,8 @@ A restarted one is made with the same arguments; it finds hosts and replicas by 
 learns from them what they run, so that calls never notice.
 """
 
+from functools import partial
+
 import ray
 from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
@@ -52,12 +54,14 @@ class DispatcherActor:
         wait_s = min(wait_s, _MAX_WAIT_S)
         return self._loop.call(self._service.state(after, wait_s), wait_s + _CLOSE_S)
 
-    def change_program(self, info: ProgramInfo) -> None:
+    def change_program(self, info: ProgramInfo, *, relaunch: bool = False) -> None:
         """Make a program, or a new version of it, the current one.
 
-        Only hosts that run it get jobs from now on; the others end with their last call.
+        Only hosts that run it get jobs from now on; the others end with their last call, or, with
+        `relaunch`, as soon as their calls have begun anew with the new version.
         """
-        self._loop.loop.call_soon_threadsafe(self._service.change_program, info)
+        change = partial(self._service.change_program, info, relaunch=relaunch)
+        self._loop.loop.call_soon_threadsafe(change)
         _keep_program(info)
 
     def drain(self, deadline_s: float | None = None) -> None:

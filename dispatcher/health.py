@@ -1,4 +1,4 @@
-"""The dispatcher's HTTP API: health, readiness, metrics, status, stories, turns, events, drain."""
+"""The dispatcher's HTTP API: health, metrics, status, jobs, stories, turns, events, drain."""
 
 import errno
 import math
@@ -79,6 +79,18 @@ class DispatcherSource(Protocol):
         """Return the story of a job, oldest entry first, or None for an unknown one."""
         ...
 
+    def jobs(self) -> Sequence[Mapping[str, Any]]:
+        """Return the live jobs, oldest first, then the last that ended (docs/status.md)."""
+        ...
+
+    async def simulate(self, room: str, identity: str) -> JobId:
+        """Begin a job in a room that LiveKit did not ask for; the one method that takes a while.
+
+        Raises:
+            VoxrayError: no job can be begun, or the room can't be opened.
+        """
+        ...
+
     def drain(self, timeout_s: float | None) -> None:
         """Begin to drain; None waits as long as the settings say."""
         ...
@@ -145,6 +157,8 @@ class DispatcherApi:
             web.get("/metrics", self._metrics),
             web.get("/sd", self._service_discovery),
             web.get("/status", self._status),
+            web.get("/jobs", self._jobs),
+            web.post("/jobs", self._simulate),
             web.get("/jobs/{job_id}/story", self._story),
             web.get("/turns", self._turns),
             web.get("/events", self._events),
@@ -187,6 +201,18 @@ class DispatcherApi:
 
     async def _status(self, _: web.Request) -> web.Response:
         return web.json_response(dict(self._source.status()))
+
+    async def _jobs(self, _: web.Request) -> web.Response:
+        return web.json_response({"jobs": [dict(job) for job in self._source.jobs()]})
+
+    async def _simulate(self, request: web.Request) -> web.Response:
+        body = read_json(await request.read())
+        if unknown := body.keys() - {"room", "identity"}:
+            raise bad_request(f"unknown in the body: {', '.join(sorted(unknown))}")
+        room, identity = body.get("room"), body.get("identity", "")
+        if not isinstance(room, str) or not room or not isinstance(identity, str):
+            raise bad_request('the body must be {"room": NAME}, and may hold an "identity"')
+        return web.json_response({"job": await self._source.simulate(room, identity)}, status=202)
 
     async def _story(self, request: web.Request) -> web.Response:
         job_id = JobId(request.match_info["job_id"])

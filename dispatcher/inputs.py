@@ -4,7 +4,7 @@ The drivers (websocket, fleet, API) make these; the core never waits for any of 
 host come in the order in which its control stream gave them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -84,6 +84,24 @@ class Assigned:
     job_id: JobId
     url: str
     token: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulated:
+    """A job of our own: it is begun at once, and LiveKit's dispatch knows nothing of it.
+
+    Attributes:
+        job: serialised `livekit.Job`.
+        token: with which the agent joins, signed by us.
+        identity: the agent's.
+    """
+
+    job_id: JobId
+    room: str
+    job: bytes
+    url: str
+    token: str = field(repr=False)
+    identity: str
 
 
 OfferInput: TypeAlias = Offered | RequestAnswered | RequestFailed | Assigned
@@ -283,11 +301,18 @@ class ShutdownNow:
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramChanged:
-    """The app's program has a new version: from now on only hosts that run it get jobs."""
+    """The app's program has a new version: from now on only hosts that run it get jobs.
+
+    Attributes:
+        relaunch: whether live calls begin anew with it, instead of ending with the old one.
+    """
 
     program: ProgramInfo
+    relaunch: bool = False
 
 
 ControlInput: TypeAlias = FleetFound | Tick | Drain | ShutdownNow | ProgramChanged
 
-Input: TypeAlias = WorkerInput | OfferInput | JobInput | HostInput | ReplicaInput | ControlInput
+Input: TypeAlias = (
+    WorkerInput | OfferInput | Simulated | JobInput | HostInput | ReplicaInput | ControlInput
+)

@@ -23,11 +23,13 @@ ENDED_KEPT = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class EndedJob:
-    """What is kept of a job after its end."""
+    """What is kept of a job after its end. `seconds`: from its offer to its end."""
 
     outcome: JobOutcome
     generation: int
     story: tuple[StoryEntry, ...]
+    room: str = ""
+    seconds: float = 0.0
 
 
 class JobBook:
@@ -135,10 +137,18 @@ class JobBook:
         self._timers.drop(job.job_id)
         del self._live[job.job_id]
         self._ended[job.job_id] = EndedJob(
-            outcome=outcome, generation=job.generation, story=tuple(job.story)
+            outcome=outcome,
+            generation=job.generation,
+            story=tuple(job.story),
+            room=job.room,
+            seconds=max(0.0, at - job.received_at),
         )
         while len(self._ended) > self._ended_kept:
             self._ended.popitem(last=False)
+
+    def last_ended(self) -> Iterator[tuple[JobId, EndedJob]]:
+        """Yield the ended jobs that are kept, the last first."""
+        return iter(reversed(self._ended.items()))
 
     def story(self, job_id: JobId) -> tuple[StoryEntry, ...]:
         """Return what happened to a job, oldest first; empty for one that is not known."""

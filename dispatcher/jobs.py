@@ -128,10 +128,12 @@ class Job:
         payload: serialised `livekit.Job`.
         received_at, accepted_at: Unix seconds.
         tenant: whose call it is, or empty.
+        simulated: begun by us; LiveKit's dispatch knows nothing of it.
         host_id, permit: the slot it holds; both or none.
         generation: placements so far.
         phase: what the present generation reported last.
         connected: whether any generation was in the room; from then on it is resumed, not begun.
+        begun_at: when it was begun anew; None for one that began once.
         rejoined_at: when a generation after the first joined the room.
         cause: why the present generation was placed.
         asked: hosts whose `request_fnc` was asked about it so far.
@@ -149,6 +151,7 @@ class Job:
     offered_at: float
     traceparent: str = ""
     tenant: str = ""
+    simulated: bool = False
     state: JobState = JobState.OFFERED
     outcome: JobOutcome | None = None
     host_id: HostId | None = None
@@ -159,6 +162,7 @@ class Job:
     assignment: Assignment | None = None
     phase: JobPhase | None = None
     connected: bool = False
+    begun_at: float | None = None
     rejoined_at: float | None = None
     running_told: bool = False
     cause: PlacementCause = PlacementCause.NEW

@@ -82,6 +82,7 @@ class Placer:
             assigned_at=job.assignment.at,
             traceparent=job.traceparent,
             tenant=job.tenant,
+            simulated=job.simulated,
         )
         state.jobs.note(job, f"placed ({cause})", state.wall)
         host_id = job.permit.host_id
@@ -106,7 +107,7 @@ class Placer:
         state.waiting.pop(job.job_id, None)
         state.held.pop(job.job_id, None)
         state.jobs.end(job, outcome, cause=reason, at=state.wall)
-        if job.assignment is not None:
+        if job.assignment is not None and not job.simulated:
             success = outcome is JobOutcome.SUCCESS
             state.send(
                 UpdateJob(

@@ -37,6 +37,7 @@ from voxray.dispatcher.health import DispatcherApi
 from voxray.dispatcher.messages import AvailabilityRequest
 from voxray.dispatcher.phases import Phase, PhaseBoard
 from voxray.dispatcher.rooms import RoomDirectory
+from voxray.dispatcher.simulated import simulated_job
 from voxray.dispatcher.tokens import resign
 from voxray.dispatcher.translation import input_of, intent_of
 from voxray.observability import tracing
@@ -48,6 +49,8 @@ logger = logging.getLogger(__name__)
 
 # Between giving LiveKit up (after `max_retry` attempts) and beginning anew, while calls go on.
 _RECONNECT_PAUSE_S = 10.0
+# The id that livekit-agents gives a worker that never registers.
+_UNREGISTERED = "unregistered"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +107,7 @@ class DispatcherService:
         identity = Identity(app=settings.app, node=access.node, api=self._api_address)
         source = ApiSource(identity, self._core, self._runner, self._metrics, self._phases)
         source.on_drain(self.drain)
+        source.on_simulate(self.simulate)
         self._api = DispatcherApi(settings.http, source, self._log, token=access.token)
         self._port = settings.http.port
         self._tasks = TaskOwner("dispatcher", self._failed)
@@ -124,7 +128,10 @@ class DispatcherService:
             self._phases.listening(f"http://{self._api_address()}")
             self._lag.start()
             await self._runner.find()
-            await self._connection.start()
+            if self._settings.livekit.registered:
+                await self._connection.start()
+            else:
+                self._tell(inp.WorkerRegistered(worker_id=_UNREGISTERED))
         except VoxrayError as error:
             self._phases.failed(error)
 
@@ -132,15 +139,26 @@ class DispatcherService:
         """Return the phase as plain data, once its version differs from `after`."""
         return await self._phases.wait(after, wait_s)
 
-    def change_program(self, info: ProgramInfo) -> None:
+    def change_program(self, info: ProgramInfo, *, relaunch: bool = False) -> None:
         """Make a program, or a new version of it, the current one (see `inputs.ProgramChanged`).
 
         LiveKit hears of it when the program now registers as another one.
         """
         before, self._program = self._program, info
-        self._tell(inp.ProgramChanged(program=info))
-        if _registration(before) != _registration(info):
+        self._tell(inp.ProgramChanged(program=info, relaunch=relaunch))
+        registers = self._settings.livekit.registered
+        if registers and _registration(before) != _registration(info):
             self._tasks.spawn("register-anew", self._register_anew())
+
+    async def simulate(self, room: str, identity: str) -> JobId:
+        """Begin a job of our own in a room; return its id.
+
+        Raises:
+            ConnectionFailedError: the room can't be opened at LiveKit.
+        """
+        item = await simulated_job(self._settings.livekit, room, identity, proxy=self._proxy)
+        self._tell(item)
+        return item.job_id
 
     def drain(self, timeout_s: float | None = None) -> None:
         """Begin to drain; None takes the settings' timeout, or else the program's own."""
@@ -185,7 +203,8 @@ class DispatcherService:
     def _carry_out(self, command: cmd.Command) -> None:
         match command:
             case cmd.AnswerAvailability() | cmd.UpdateWorker() | cmd.UpdateJob():
-                self._connection.send(intent_of(command))
+                if self._settings.livekit.registered:
+                    self._connection.send(intent_of(command))
             case cmd.CheckRoom():
                 self._tasks.spawn(f"check-room-{command.job_id}", self._check_room(command))
             case cmd.EmitEvent(event=event):

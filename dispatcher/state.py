@@ -127,7 +127,7 @@ class CoreState:
             return HostCondition.OUTDATED
         if self.hosts.silent(host, self.now):
             return HostCondition.SILENT
-        own_load = own_load_share(host.load, self.program.load_threshold)
+        own_load = self._own_share(host)
         return HostCondition.BUSY if own_load >= 1 else HostCondition.READY
 
     def current(self, host: HostRecord) -> bool:
@@ -136,7 +136,7 @@ class CoreState:
 
     def view(self, host: HostRecord) -> HostView:
         """Return a host as placement sees it."""
-        own_load = own_load_share(host.load, self.program.load_threshold)
+        own_load = self._own_share(host)
         return HostView(
             host_id=host.host_id,
             condition=self.condition(host),
@@ -157,6 +157,11 @@ class CoreState:
         """Return the mean of the READY hosts' own loads, as shares of the program's limit."""
         ready = self.index.ready
         return ready.own_load / ready.hosts / _OWN_LOAD_UNIT if ready.hosts else 0.0
+
+    def _own_share(self, host: HostRecord) -> float:
+        if not self.settings.load_limit:
+            return 0.0
+        return own_load_share(host.load, self.program.load_threshold)
 
     def _slots_changed(self, host_id: HostId) -> None:
         self.hosts.occupied(host_id, self.slots.slots(host_id).taken, self.now)

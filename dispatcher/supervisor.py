@@ -106,6 +106,15 @@ class Supervisor:
             limit_s = state.program.initialize_timeout_s
             state.jobs.note(job, f"not in its room {limit_s:g} s after its start", state.wall)
 
+    def begin_anew(self, job: Job, cause: str) -> None:
+        """End an assigned job's generation, and start the job from its beginning elsewhere."""
+        if job.host_id is not None:
+            self._send_stop(job.host_id, job.job_id, job.generation, cause)
+        self._placer.unseat(job)
+        job.connected = False
+        job.begun_at = self._state.now
+        self.wait(job, cause)
+
     def start_failed(self, item: JobStartFailed) -> None:
         """A host did not take an order."""
         job = self._owned(item.host_id, item.job_id, item.generation)
@@ -198,7 +207,8 @@ class Supervisor:
         job.phase = status.phase
         if not job.running_told:
             job.running_told = True
-            state.send(UpdateJob(job_id=job.job_id, status="running"))
+            if not job.simulated:
+                state.send(UpdateJob(job_id=job.job_id, status="running"))
         if job.joined and not joined_before:
             job.connected = True
             job.rejoined_at = state.now if job.generation > 1 else None
@@ -210,7 +220,9 @@ class Supervisor:
 
     def _heard(self, job: Job, host_id: HostId) -> None:
         state = self._state
-        since = job.loss.last_sign if job.loss is not None and job.generation > 1 else None
+        since = job.begun_at if job.begun_at is not None else job.offered_at
+        if job.loss is not None and job.generation > 1:
+            since = job.loss.last_sign
         state.jobs.move(job, JobState.RUNNING, cause="its audio is published", at=state.wall)
         state.emit(
             ev.JobRunning(
@@ -218,7 +230,7 @@ class Supervisor:
                 host_id=host_id,
                 generation=job.generation,
                 cause=job.cause.value,
-                seconds=state.now - (job.offered_at if since is None else since),
+                seconds=state.now - since,
             )
         )
         self._placer.finish_failover(job, "resumed", host_id)
@@ -269,6 +281,7 @@ def _adopted(order: JobOrder, status: JobStatus, now: float, wall: float) -> Job
         offered_at=now - max(0.0, wall - order.received_at),
         traceparent=order.traceparent,
         tenant=order.tenant,
+        simulated=order.simulated,
         state=JobState.RUNNING if running else unheard,
         generation=order.generation,
         accept=order.accept,

@@ -35,12 +35,15 @@ class LiveKitSettings(_Part):
         api_key: the key that the worker signs its tokens with.
         api_secret: the secret of the key; never printed.
         max_retry: failed connection attempts in a row before giving up (livekit-agents: 16).
+        registered: whether the app registers as a worker; without it LiveKit sends no jobs, and
+            only simulated ones run (`voxray connect`).
     """
 
     url: str = ""
     api_key: str = ""
     api_secret: SecretStr = SecretStr("")
     max_retry: Annotated[int, Field(ge=0)] = 16
+    registered: bool = True
 
     @field_validator("url")
     @classmethod
@@ -96,6 +99,8 @@ class HostSettings(_Part):
             `setup_fnc` has the program's own `initialize_process_timeout` after that.
         resume_budget: resumes of one job within `resume_window_s` before it is failed.
         resume_window_s: the window of the resume budget.
+        load_limit: whether the program's own load may make a host full; `dev` and simulations lift
+            it, as the stock worker does.
         tenant_key: the key under which a job's metadata, a JSON object, names its tenant; empty
             when there are no tenants.
         tenant_limit: calls that a tenant may have at once; none sets no limit.
@@ -117,6 +122,7 @@ class HostSettings(_Part):
     resume_budget: Annotated[int, Field(ge=0)] = 3
     resume_window_s: Seconds = 60.0
     block_report_s: Annotated[float, Field(ge=0, le=60)] = 0.5
+    load_limit: bool = True
     tenant_key: str = ""
     tenant_limit: Annotated[int, Field(ge=0)] | None = None
     tenant_limits: dict[str, Annotated[int, Field(ge=0)]] = {}

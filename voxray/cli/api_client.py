@@ -1,6 +1,7 @@
 """Finds an app's dispatcher and asks its HTTP API."""
 
 import http.client
+import ipaddress
 import json
 import os
 import urllib.error
@@ -67,6 +68,27 @@ def find_api(
     return ApiAddress(url=runs[0].api.rstrip("/"), token=runs[0].token)
 
 
+def is_here(api: ApiAddress) -> bool:
+    """Return whether an API's address is this machine's loopback."""
+    host = urlparse(api.url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def ask_list(api: ApiAddress, path: str) -> list[Any]:
+    """Return the JSON list that the API answers.
+
+    Raises:
+        VoxrayError: as `ask`.
+    """
+    content = _content(api, _fetch(api, path, None, _TIMEOUT_S))
+    if not isinstance(content, list):
+        raise ProtocolError(f"what answers at {api.url} is no voxray dispatcher")
+    return content
+
+
 def ask(
     api: ApiAddress,
     path: str,
@@ -89,6 +111,13 @@ def ask(
         ProtocolError: the answer is not the API's.
         VoxrayError: it refused; the message carries its reason.
     """
+    content = _content(api, _fetch(api, path, post, timeout_s))
+    if not isinstance(content, dict):
+        raise ProtocolError(f"what answers at {api.url} is no voxray dispatcher")
+    return content
+
+
+def _fetch(api: ApiAddress, path: str, post: Mapping[str, Any] | None, timeout_s: float) -> bytes:
     request = urllib.request.Request(  # noqa: S310 - only http(s), see _parse
         f"{api.url}{path}",
         data=None if post is None else json.dumps(post).encode(),
@@ -100,7 +129,8 @@ def ask(
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=timeout_s) as response:
-            body = response.read(_LARGEST_ANSWER)
+            body: bytes = response.read(_LARGEST_ANSWER)
+            return body
     except urllib.error.HTTPError as error:
         with error:
             raise _refusal(api, path, error.code, error.read(4096)) from error
@@ -109,7 +139,6 @@ def ask(
             f"no dispatcher answers at {api.url} ({_reason(error)}); "
             "is its `voxray start` still running?"
         ) from error
-    return _object(api, body)
 
 
 def _refusal(api: ApiAddress, path: str, status: int, body: bytes) -> VoxrayError:
@@ -126,14 +155,11 @@ def _refusal(api: ApiAddress, path: str, status: int, body: bytes) -> VoxrayErro
     return kind(f"the dispatcher at {api.url} refuses {path}: {reason}")
 
 
-def _object(api: ApiAddress, body: bytes) -> dict[str, Any]:
+def _content(api: ApiAddress, body: bytes) -> Any:
     try:
-        content = json.loads(body)
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise ProtocolError(f"what answers at {api.url} is no voxray dispatcher")
-    return content
+        return json.loads(body)
+    except ValueError as error:
+        raise ProtocolError(f"what answers at {api.url} is no voxray dispatcher") from error
 
 
 def _parse(address: str, source: str) -> ApiAddress:

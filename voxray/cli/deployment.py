@@ -68,6 +68,7 @@ class Deployment:
         metrics_url: the dispatcher's metrics page; `/sd` beside it lists all the others.
         dashboard_url: Ray's dashboard, or None.
         program: what was read of the program.
+        sources: the files that it imported, without what is installed.
         detached: whether the app goes on when the context ends.
     """
 
@@ -80,6 +81,7 @@ class Deployment:
         self.metrics_url = f"{access.api_url}/metrics"
         self.dashboard_url = cluster.dashboard_url
         self.program = program
+        self.sources: frozenset[Path] = frozenset()
         self.detached = False
         self._dispatcher = access.dispatcher
 
@@ -90,6 +92,11 @@ class Deployment:
     async def phase(self) -> str:
         """Return the dispatcher's phase: starting, running, draining, drained or failed."""
         return str((await _state(self._dispatcher))["phase"])
+
+    async def change_program(self, program: ProgramInfo, *, relaunch: bool) -> None:
+        """Give new jobs to another version; with `relaunch`, live calls begin anew with it."""
+        await self._dispatcher.change_program.remote(program, relaunch=relaunch)
+        self.program = program
 
     async def begin_drain(self, deadline_s: float | None = None) -> None:
         """Refuse new jobs; the running ones end by themselves or at the deadline."""
@@ -156,7 +163,8 @@ async def deploy(
         await asyncio.wait([probe])
         raise
     try:
-        program = (await probe).info
+        probed = await probe
+        program = probed.info
         dispatcher, token = _create_dispatcher(settings, program, local=cluster.local)
         deployment: Deployment | None = None
         try:
@@ -164,6 +172,7 @@ async def deploy(
             state = await _wait_started(dispatcher, tell)
             access = _Access(dispatcher=dispatcher, token=token, api_url=state["api_url"])
             deployment = Deployment(settings, program, cluster, access)
+            deployment.sources = probed.sources
             yield deployment
         finally:
             if deployment is None or not deployment.detached:

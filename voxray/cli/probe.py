@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,12 +30,14 @@ class ProbedProgram:
         info: what the dispatcher has to know.
         url, api_key, api_secret: address and keys that it gave its server, or loaded from a
             `.env` file; empty for those it has none of.
+        sources: the files that it imported, without what is installed.
     """
 
     info: ProgramInfo
     url: str
     api_key: str
     api_secret: str = field(repr=False)
+    sources: frozenset[Path] = frozenset()
 
 
 async def probe_program(path: Path, environment: Mapping[str, str]) -> ProbedProgram:
@@ -101,7 +104,22 @@ def _parse(answer: bytes, path: Path, exit_code: int | None) -> ProbedProgram:
         url=message["url"],
         api_key=message["api_key"],
         api_secret=message["api_secret"],
+        sources=frozenset(map(Path, message["sources"])),
     )
+
+
+def _own_sources() -> set[Path]:
+    """Return the Python files that were imported from folders that somebody edits."""
+    installed = {Path(each).resolve() for each in sysconfig.get_paths().values()}
+    found = set()
+    for name, module in tuple(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        # We ourselves are no part of the program, wherever we run from.
+        if isinstance(file, str) and name.partition(".")[0] not in {"voxray", "__main__"}:
+            path = Path(file).resolve()
+            if path.suffix == ".py" and not any(folder in path.parents for folder in installed):
+                found.add(path)
+    return found
 
 
 def main() -> None:
@@ -111,7 +129,14 @@ def main() -> None:
     with os.fdopen(int(os.environ.pop(_ANSWER_FD_VARIABLE)), "w") as pipe:
         try:
             program = load_program(Path(sys.argv[1]))
-            json.dump({"info": program.info.model_dump_json(), **asdict(program.connection)}, pipe)
+            json.dump(
+                {
+                    "info": program.info.model_dump_json(),
+                    "sources": sorted(map(str, _own_sources())),
+                    **asdict(program.connection),
+                },
+                pipe,
+            )
         except VoxrayError as error:
             json.dump({"error": str(error)}, pipe)
     # Threads of the program's libraries must not hold up the answer.

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import aiohttp
 import click
@@ -21,25 +22,66 @@ from voxray.cli.options import program_argument, run_options, settings_of
 from voxray.cli.run_files import RunFile, check_name_is_free, remove_run_file, write_run_file
 
 _EVENT_WAIT_S = 10.0
+SIMULATION_HOSTS: Mapping[str, Any] = {"sessions_per_host": 1000, "load_limit": False}
+"""Settings of the hosts under a simulation: as many calls as can be set, whatever the load."""
 _DRAINING = "draining: no new calls, running ones may end; Ctrl-C again stops now"
+_ENDING = "stopping: all calls end now; Ctrl-C again stops at once"
+
+
+Beside: TypeAlias = Callable[[Deployment], Coroutine[Any, Any, None]]
+"""What a command does while its app runs."""
 
 
 @click.command()
 @program_argument()
 @run_options
+@click.option("--simulation", is_flag=True, hidden=True, help="Lift the load limit.")
 @click.option("--detach", is_flag=True, help="Leave the app running on the cluster.")
-def start(program: Path, *, detach: bool, config: Path | None, **flags: Any) -> None:
-    """Run PROGRAM in production mode until Ctrl-C, which drains; a second one stops now."""
-    settings = settings_of(config, flags)
+def start(
+    program: Path, *, simulation: bool, detach: bool, config: Path | None, **flags: Any
+) -> None:
+    """Run PROGRAM in production mode until Ctrl-C, which drains; a second one stops now.
+
+    \b
+    Example:
+      export LIVEKIT_URL=ws://127.0.0.1:7880 LIVEKIT_API_KEY=... LIVEKIT_API_SECRET=...
+      voxray start agent.py
+      voxray start agent.py --ray-address auto --detach
+    """
+    if simulation:
+        # As stock under `lk simulate`: nothing bounds the load, and runs side by side may not
+        # fight for a port.
+        flags["http_port"] = 0 if flags["http_port"] is None else flags["http_port"]
+        settings = settings_of(config, flags, hosts=SIMULATION_HOSTS)
+    else:
+        settings = settings_of(config, flags)
     if detach and not settings.ray.address:
         raise ConfigError(
             "--detach needs a Ray cluster that outlives this command; start one with "
             "`ray start --head` and give its address (--ray-address auto)"
         )
-    run_interruptibly(partial(_run, program, settings, detach=detach), console.say)
+    run_interruptibly(partial(run_app, program, settings, detach=detach), console.say)
 
 
-async def _run(program: Path, settings: Settings, interrupts: Interrupts, *, detach: bool) -> None:
+async def run_app(
+    program: Path,
+    settings: Settings,
+    interrupts: Interrupts,
+    *,
+    detach: bool = False,
+    drains: bool = True,
+    beside: Beside | None = None,
+) -> None:
+    """Run a program until it is over or a signal ended it.
+
+    Args:
+        program: the livekit-agents program.
+        settings: of the app.
+        interrupts: where the signals come from.
+        detach: return as soon as it runs, and leave it running.
+        drains: whether the first signal lets calls end by themselves; without it they end now.
+        beside: runs meanwhile; its end, unless it is an error, ends the app.
+    """
     check_name_is_free(settings.app)
     async with deploy(
         program,
@@ -56,19 +98,23 @@ async def _run(program: Path, settings: Settings, interrupts: Interrupts, *, det
                 token=deployment.api_token,
             )
         )
-        _introduce(deployment, program)
+        _introduce(deployment, program, drains=drains)
         if detach:
             deployment.detach()
             console.say("left running; `voxray status` shows it, `voxray drain` ends it")
             return
         try:
-            await _attend(deployment, interrupts, settings.drain_timeout_s)
+            await _attend(
+                deployment,
+                interrupts,
+                _Attendance(drains=drains, drain_timeout_s=settings.drain_timeout_s, beside=beside),
+            )
         finally:
             interrupts.wind_down()
             remove_run_file(run_file)
 
 
-def _introduce(deployment: Deployment, program: Path) -> None:
+def _introduce(deployment: Deployment, program: Path, *, drains: bool) -> None:
     name = deployment.program.agent_name
     console.say(
         f"{program.name} runs as app {deployment.app!r}; "
@@ -77,36 +123,54 @@ def _introduce(deployment: Deployment, program: Path) -> None:
     console.say(f"api and metrics  {deployment.api_url}  (/status /metrics /sd)")
     if deployment.dashboard_url:
         console.say(f"ray dashboard    {deployment.dashboard_url}")
-    console.say("Ctrl-C drains, a second one stops now")
+    console.say(
+        "Ctrl-C drains, a second one stops now" if drains else "Ctrl-C ends all calls and stops"
+    )
 
 
-async def _attend(
-    deployment: Deployment, interrupts: Interrupts, drain_timeout_s: float | None
-) -> None:
-    """Print events until a signal; then drain, or stop at the second one."""
-    first, second = interrupts.expect(_DRAINING), interrupts.expect("stopping now")
+@dataclass(frozen=True, kw_only=True)
+class _Attendance:
+    drains: bool
+    drain_timeout_s: float | None
+    beside: Beside | None
+
+
+async def _attend(deployment: Deployment, interrupts: Interrupts, how: _Attendance) -> None:
+    """Print events until a signal; then let calls end, or stop at the second one."""
+    first = interrupts.expect(_DRAINING if how.drains else _ENDING)
+    second = interrupts.expect("stopping now")
     interrupts.expect("still stopping")
     printer = asyncio.create_task(_print_events(deployment), name="print-events")
     over = asyncio.create_task(deployment.wait_over(), name="wait-over")
+    tasks: list[asyncio.Task[Any]] = [printer, over]
+    ends: list[asyncio.Task[Any]] = [over]
+    if how.beside is not None:
+        beside = asyncio.create_task(how.beside(deployment), name="beside")
+        tasks.append(beside)
+        ends.append(beside)
     try:
-        await _first_of(first, over)
-        if not over.done():
-            await deployment.begin_drain(drain_timeout_s)
+        await _first_of(first, *ends)
+        if not any(task.done() for task in ends):
+            # At once, with the shutdown callbacks of every call: so a stock worker ends in `dev`.
+            await deployment.begin_drain(how.drain_timeout_s if how.drains else 0.0)
             await _first_of(second, over)
         if not over.done():
             interrupts.wind_down()
             await deployment.stop()
         if over.done() and (failure := over.result()):
             raise failure
+        for task in ends:
+            if task.done():
+                task.result()
     finally:
-        for task in (printer, over):
+        for task in tasks:
             task.cancel()
-        await asyncio.wait([printer, over])
+        await asyncio.wait(tasks)
 
 
-async def _first_of(signalled: asyncio.Event, over: "asyncio.Task[Any]") -> None:
+async def _first_of(signalled: asyncio.Event, *ends: "asyncio.Task[Any]") -> None:
     waiter = asyncio.create_task(signalled.wait(), name="wait-for-a-signal")
-    await asyncio.wait([waiter, over], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([waiter, *ends], return_when=asyncio.FIRST_COMPLETED)
     if not waiter.done():
         waiter.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -79,6 +79,25 @@ STORY = [
 ]
 
 
+JOBS = [
+    {
+        "id": f"AJ_{name}",
+        "room": "r",
+        "state": state,
+        "outcome": outcome,
+        "generation": 1,
+        "host_id": None,
+        "seconds": 2.0,
+        "cause": "its audio is published",
+    }
+    for name, state, outcome in (
+        ("one", "running", None),
+        ("two", "resuming", None),
+        ("three", "ended", "success"),
+    )
+]
+
+
 class Source:
     """Answers what the dispatcher would."""
 
@@ -90,6 +109,9 @@ class Source:
 
     def story(self, job_id):
         return STORY if job_id == "AJ_one" else None
+
+    def jobs(self):
+        return JOBS
 
     def drain(self, timeout_s):
         self.drains.append(timeout_s)
