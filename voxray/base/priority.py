@@ -34,11 +34,11 @@ def come_back() -> None:
     """Give every thread of this process niceness 0, as far as that is allowed."""
     if sys.platform != "linux":
         return
-    for thread in os.listdir(_THREADS):
+    for thread in _THREADS.iterdir():
         # A thread may end meanwhile; without the right to it, things stay as they are.
         with contextlib.suppress(OSError):
-            if os.getpriority(os.PRIO_PROCESS, int(thread)) > 0:
-                os.setpriority(os.PRIO_PROCESS, int(thread), 0)
+            if os.getpriority(os.PRIO_PROCESS, int(thread.name)) > 0:
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), 0)
 
 
 def _has_capability() -> bool:
