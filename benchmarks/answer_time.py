@@ -21,7 +21,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 from livekit.protocol import agent
 
-from benchmarks.first_light import RESULTS, System, machine, running
+from benchmarks.systems import RESULTS, System, machine, running
 from voxray.loadtest.access import LiveKitAccess
 from voxray.loadtest.report import percentile
 
