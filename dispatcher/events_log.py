@@ -67,7 +67,7 @@ class EventsLog:
         self._cursor = 0
         self._events: deque[Record] = deque(maxlen=events_limit)
         self._turns: deque[Record] = deque(maxlen=turns_limit)
-        self._changed = asyncio.Event()
+        self._changed: asyncio.Event | None = None  # Made for the first one who waits.
         self._closed = False
 
     def emit(self, event: Event) -> None:
@@ -93,9 +93,10 @@ class EventsLog:
     async def wait(self, after: int, wait_s: float) -> Page:
         """Return what came after a cursor, waiting up to `wait_s` seconds for something."""
         if self._known(after) == self._cursor and wait_s > 0 and not self._closed:
+            self._changed = changed = self._changed or asyncio.Event()
             try:
                 async with asyncio.timeout(wait_s):
-                    await self._changed.wait()
+                    await changed.wait()
             except TimeoutError:
                 pass
         return self.events(after)
@@ -117,8 +118,9 @@ class EventsLog:
         return after if 0 <= after <= self._cursor else 0
 
     def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
 
 def _after(records: Iterable[Record], cursor: int) -> list[Record]:

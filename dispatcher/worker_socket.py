@@ -110,7 +110,7 @@ class WorkerSocket:
         try:
             async with asyncio.timeout(self._times.register_s):
                 while self._protocol.state is ProtocolState.REGISTERING:
-                    self._take(await self._ws.receive())
+                    self._take(await self._receive())
         except TimeoutError as error:
             raise ConnectionFailedError(
                 f"livekit did not answer our registration within {self._times.register_s:g} s"
@@ -120,9 +120,21 @@ class WorkerSocket:
             raise ConnectionFailedError(f"not registered: {error}") from error
         while True:
             try:
-                self._take(await self._ws.receive())
+                self._take(await self._receive())
             except ProtocolError as error:
                 logger.warning("ignored a message of livekit", extra={"reason": str(error)})
+            # A burst is in the buffer at once and `receive` does not wait then: without a turn for
+            # the writer, the first answer would leave after the last message was handled.
+            await asyncio.sleep(0)
+
+    async def _receive(self) -> aiohttp.WSMessage:
+        try:
+            return await self._ws.receive()
+        except (aiohttp.ClientError, OSError) as error:
+            # It answers a ping by itself, on a connection that may just have been closed.
+            raise ConnectionFailedError(
+                f"the connection to livekit broke on a read: {type(error).__name__}"
+            ) from error
 
     def _take(self, message: aiohttp.WSMessage) -> None:
         """Take one websocket message.
