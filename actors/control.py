@@ -30,8 +30,9 @@ _METHOD = "Watch"
 _REPORTS: TypeAdapter[Report] = TypeAdapter(Report)
 # A watcher that lags so far behind is cut off; it comes back and starts from a snapshot.
 _QUEUE_LIMIT = 1000
-# The dispatcher, its successor after a restart, and `voxray status` or `top` by hand.
-_MAX_WATCHERS = 8
+# A replica has all dispatchers of the app (16 at most) as watchers, and for a moment the successor
+# of each beside it.
+_MAX_WATCHERS = 32
 _STOP_GRACE_S = 0.2
 
 SERVER_OPTIONS = (

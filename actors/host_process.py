@@ -220,7 +220,10 @@ class HostProcess:
         """
         config, place = self._config, self._config.place
         metrics = MetricsServer(
-            place.address, config.settings.http.metrics_ports, self._sink.registry
+            place.address,
+            config.settings.http.metrics_ports,
+            self._sink.registry,
+            token=config.token,
         )
         metrics_port = metrics.start()
         self._undo.callback(metrics.close)

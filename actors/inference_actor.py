@@ -10,6 +10,7 @@ from voxray.actors.inference_host import InferenceHost, ReplicaConfig
 from voxray.actors.place import Place
 from voxray.base.ids import ReplicaId
 from voxray.base.priority import come_back
+from voxray.base.sealed import Sealed
 from voxray.base.settings import ReplicaGroupSettings, Settings
 
 # There on a machine with an NVIDIA driver.
@@ -24,17 +25,20 @@ class InferenceActor:
         replica_id: ReplicaId,
         group: ReplicaGroupSettings,
         settings: Settings,
-        token: str | None,
+        environment: Sealed[dict[str, str]],
+        token: Sealed[str],
     ) -> None:
+        self._made_with = (settings.telemetry, group)
         context = ray.get_runtime_context()
         self._host = InferenceHost(
             ReplicaConfig(
                 replica_id=replica_id,
                 group=group,
                 settings=settings,
+                environment=environment.open(),
                 place=Place(address=_address(), node=context.get_node_id()),
                 device=_device(context.get_accelerator_ids().get("GPU", [])),
-                token=token,
+                token=token.open(),
             )
         )
         come_back()
@@ -42,6 +46,11 @@ class InferenceActor:
     def endpoint(self) -> Endpoint:
         """Return where the replica is reached; the first call waits for its start."""
         return self._host.endpoint
+
+    def fits(self, settings: Settings) -> bool:
+        """Return whether a replica of the group of our name would be the same."""
+        telemetry, group = self._made_with
+        return telemetry == settings.telemetry and group in settings.inference.groups
 
     def close(self) -> None:
         """End all streams and free the engines. Idempotent."""

@@ -1,6 +1,8 @@
 """An inference replica as a process: engines, their gRPC server, control and metrics."""
 
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from voxray.actors.contracts import Endpoint, ReplicaHeartbeat
 from voxray.actors.control import ReportHub
@@ -29,6 +31,7 @@ class ReplicaConfig:
 
     Attributes:
         group: engines and limits of its group.
+        environment: variables that the engines get.
         device: the device it was given, for people: `cpu`, `cuda:0`, `logical-gpu:0`.
         token: shared secret of the app's gRPC ports; None trusts everybody.
     """
@@ -39,6 +42,7 @@ class ReplicaConfig:
     place: Place
     device: str
     token: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class InferenceHost:
@@ -53,6 +57,9 @@ class InferenceHost:
             DeadlineError: the engines did not load in time.
         """
         self._config = config
+        for name, value in config.environment.items():
+            # What Ray has set (the device that is ours) stays.
+            os.environ.setdefault(name, value)
         settings, group = config.settings, config.group
         logs.configure(settings.telemetry, role="replica", fields={"replica_id": config.replica_id})
         self._sink = MetricsSink()
@@ -75,7 +82,10 @@ class InferenceHost:
             lambda late_s: self._sink.emit(LoopLag(process="replica", seconds=late_s))
         )
         self._metrics = MetricsServer(
-            config.place.address, settings.http.metrics_ports, self._sink.registry
+            config.place.address,
+            settings.http.metrics_ports,
+            self._sink.registry,
+            token=config.token,
         )
         self._loop = LoopThread("inference")
         try:

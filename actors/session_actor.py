@@ -14,6 +14,7 @@ from voxray.actors.host_process import HostConfig, HostProcess
 from voxray.actors.place import Place
 from voxray.base.errors import VoxrayError
 from voxray.base.ids import HostId, JobId
+from voxray.base.sealed import Sealed
 from voxray.base.settings import Settings
 
 
@@ -26,18 +27,19 @@ class SessionActor:
         program_path: str,
         version: str,
         settings: Settings,
-        environment: dict[str, str],
-        token: str | None,
+        environment: Sealed[dict[str, str]],
+        token: Sealed[str],
     ) -> None:
+        self._made_with = (settings.for_actors(), environment)
         node = ray.get_runtime_context().get_node_id()
         config = HostConfig(
             host_id=host_id,
             program_path=Path(program_path),
             version=version,
             settings=settings,
-            environment=environment,
+            environment=environment.open(),
             place=Place(address=_address(), node=node),
-            token=token,
+            token=token.open(),
         )
         self._failure: VoxrayError | None = None
         try:
@@ -55,6 +57,10 @@ class SessionActor:
         if self._failure is not None:
             raise self._failure
         return self._process.endpoint
+
+    def fits(self, settings: Settings, environment: Sealed[dict[str, str]]) -> bool:
+        """Return whether a host made with these would be the same."""
+        return self._made_with == (settings.for_actors(), environment)
 
     def request(self, job: bytes) -> RequestAnswer:
         """Run the program's `request_fnc` for a serialised job."""

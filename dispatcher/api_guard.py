@@ -1,7 +1,6 @@
 """What every request to the dispatcher's HTTP API passes: who may ask, and errors as JSON."""
 
 import hmac
-import ipaddress
 import json
 import logging
 from collections.abc import Awaitable, Callable
@@ -11,6 +10,7 @@ from urllib.parse import urlparse
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from voxray.base.addresses import is_loopback
 from voxray.base.errors import VoxrayError
 
 logger = logging.getLogger(__name__)
@@ -19,16 +19,6 @@ Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 HEALTH_PATHS = frozenset({"/", "/healthz", "/readyz"})
 """What may be asked without a token: probes carry none."""
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches an address to listen on."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def guard(*, token: str, open_access: bool) -> Middleware:

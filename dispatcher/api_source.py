@@ -3,7 +3,7 @@
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 from voxray.base.errors import ConfigError
 from voxray.base.ids import JobId
@@ -12,6 +12,7 @@ from voxray.dispatcher.fleet_runner import FleetRunner
 from voxray.dispatcher.health import ScrapeTarget, WorkerSummary
 from voxray.dispatcher.job_listing import JobSummary
 from voxray.dispatcher.jobs import StoryEntry
+from voxray.dispatcher.peers import Question
 from voxray.dispatcher.phases import Phase, PhaseBoard
 from voxray.dispatcher.status import HostView, JobView, ReplicaView, Snapshot
 from voxray.observability.exporter import render
@@ -25,11 +26,13 @@ class Identity:
     Attributes:
         app: the app's name.
         node: Ray node id.
+        index: which of the app's dispatchers.
         api: `host:port` of the API, known once it listens.
     """
 
     app: str
     node: str
+    index: int
     api: Callable[[], str]
 
 
@@ -95,7 +98,12 @@ class ApiSource:
         app = self._identity.app
         dispatcher = ScrapeTarget(
             address=self._identity.api(),
-            labels={"app": app, "role": "dispatcher", "node": self._identity.node},
+            labels={
+                "app": app,
+                "role": "dispatcher",
+                "dispatcher": str(self._identity.index),
+                "node": self._identity.node,
+            },
         )
         hosts = [
             ScrapeTarget(
@@ -148,6 +156,21 @@ class ApiSource:
             raise ConfigError(f"the app is {self._phases.phase.value} and takes no jobs")
         return await self._simulate(room, identity)
 
+    def answer(self, question: Question, argument: object) -> Any:
+        """Answer another dispatcher of the app, about this one alone, as plain data."""
+        match question:
+            case Question.STATUS:
+                return self.status()
+            case Question.TARGETS:
+                return [target.to_json() for target in self.scrape_targets()]
+            case Question.STORY:
+                return self.story(JobId(str(argument)))
+            case Question.DRAIN:
+                self.drain(argument if isinstance(argument, float) else None)
+                return None
+            case _:
+                assert_never(question)
+
     def drain(self, timeout_s: float | None) -> None:
         """Begin to drain; None waits as long as the settings say."""
         if self._drain is not None:
@@ -157,6 +180,7 @@ class ApiSource:
         totals = snapshot.totals
         return {
             "app": self._identity.app,
+            "index": self._identity.index,
             "pid": os.getpid(),
             "node": self._identity.node,
             "state": self._phases.phase.value,

@@ -6,10 +6,9 @@ hands each input to its part and then lets the change settle.
 """
 
 import random
-from collections.abc import Callable
 
 from voxray.actors.contracts import ProgramInfo, TurnReport
-from voxray.base.ids import HostId, JobId, new_host_id
+from voxray.base.ids import JobId
 from voxray.base.settings import HostSettings, InferenceSettings
 from voxray.base.timing import Clock
 from voxray.dispatcher import inputs as inp
@@ -24,6 +23,7 @@ from voxray.dispatcher.offers import OfferDesk
 from voxray.dispatcher.placer import Placer
 from voxray.dispatcher.reload import Reload
 from voxray.dispatcher.replicas import ReplicaSet
+from voxray.dispatcher.role import Role
 from voxray.dispatcher.shutdown import Shutdown
 from voxray.dispatcher.simulation import SimulationDesk
 from voxray.dispatcher.state import CoreState, Stage
@@ -50,7 +50,7 @@ class DispatcherCore:
         program: what the user's program is.
         clock: where the time of each step comes from.
         rng: for the jitter of pauses.
-        host_ids: makes ids for new hosts.
+        role: which of the app's dispatchers this is.
     """
 
     def __init__(
@@ -61,8 +61,9 @@ class DispatcherCore:
         clock: Clock,
         *,
         rng: random.Random | None = None,
-        host_ids: Callable[[], HostId] = new_host_id,
+        role: Role | None = None,
     ) -> None:
+        role = role or Role()
         state = CoreState(
             settings=hosts,
             program=program,
@@ -70,15 +71,16 @@ class DispatcherCore:
             now=clock.monotonic(),
             wall=clock.wall(),
             hosts=HostTable(hosts.lease_s),
+            peers_over=not (role.leads and role.others),
         )
         rng = rng if rng is not None else random.Random()  # noqa: S311 - jitter, not a secret
         placer = Placer(state)
         self._state = state
-        self._host_ids = host_ids
+        self._host_ids = role.new_host_id
         self._supervisor = Supervisor(state, placer)
         self._offers = OfferDesk(state, placer, self._supervisor)
         self._terminations = TerminationDesk(state, self._supervisor, self._offers)
-        self._replicas = ReplicaSet(state, inference, rng)
+        self._replicas = ReplicaSet(state, inference, rng, owner=role.leads)
         self._membership = Membership(state, self._supervisor, self._offers, self._replicas, rng)
         self._shutdown = Shutdown(
             state, self._supervisor, self._offers, self._membership, self._replicas
@@ -154,6 +156,7 @@ class DispatcherCore:
         return self._state.program
 
     def _dispatch(self, item: inp.Input) -> None:  # noqa: C901, PLR0912 - one case per input
+        state = self._state
         match item:
             case inp.Tick():
                 self._expire()
@@ -185,8 +188,11 @@ class DispatcherCore:
                     self._reload.begin()
             case inp.Simulated():
                 self._simulation.handle(item)
+            case inp.PeersLooked(over=over):
+                state.dirty = over is not state.peers_over
+                state.peers_over = over
             case inp.FleetFound():
-                self._state.fleet_known = True
+                state.fleet_known = True
                 self._membership.found(item.hosts)
                 fresh = not item.hosts and not item.replicas
                 self._replicas.found(item.replicas, fresh=fresh)

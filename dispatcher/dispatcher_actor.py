@@ -1,21 +1,28 @@
-"""Ray shell of the dispatcher: a named, detached actor that Ray restarts.
+"""Ray shell of a dispatcher: a named, detached actor that Ray restarts.
 
 A restarted one is made with the same arguments; it finds hosts and replicas by their names and
 learns from them what they run, so that calls never notice.
 """
 
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import ray
 from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
+from ray.util import get_node_ip_address
 
 from voxray.actors.contracts import ProgramInfo
 from voxray.base.lifecycle import LoopThread
 from voxray.base.priority import come_back
+from voxray.base.sealed import Sealed
 from voxray.base.settings import Settings
 from voxray.base.timing import SystemClock
+from voxray.dispatcher.access import Access
+from voxray.dispatcher.peers import ASK_S, Question
 from voxray.dispatcher.ray_fleet import FleetContext, RayFleet
-from voxray.dispatcher.service import Access, DispatcherService
+from voxray.dispatcher.role import Role
+from voxray.dispatcher.service import DispatcherService
 from voxray.observability import logs
 
 _START_S = 30.0
@@ -24,25 +31,47 @@ _CLOSE_S = 20.0
 _MAX_WAIT_S = 2.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class MadeOf:
+    """What a running app was started with, for whoever finds it running."""
+
+    settings: Settings
+    program: ProgramInfo
+
+
 class DispatcherActor:
-    """The app's dispatcher. Its methods only hand over to the service's own event loop."""
+    """One of the app's dispatchers. Its methods only hand over to the service's own event loop."""
 
     def __init__(
-        self, settings: Settings, program: ProgramInfo, environment: dict[str, str], token: str
+        self,
+        settings: Settings,
+        program: ProgramInfo,
+        environment: Sealed[dict[str, str]],
+        token: Sealed[str],
+        role: Role,
     ) -> None:
         come_back()
         logs.configure(settings.telemetry, role="dispatcher", fields={"app": settings.app})
         program = _kept_program() or program
-        fleet = RayFleet(FleetContext(settings=settings, environment=environment, token=token))
+        self._settings = settings
+        self._program = program
+        fleet = RayFleet(
+            FleetContext(settings=settings, environment=environment, token=token, role=role)
+        )
+        context = ray.get_runtime_context()
+        self._self = context.current_actor
         self._loop = LoopThread("dispatcher")
         self._service = DispatcherService(
             settings,
             program,
             fleet,
             access=Access(
-                token=token,
-                environment=environment,
-                node=ray.get_runtime_context().get_node_id(),
+                token=token.open(),
+                environment=environment.open(),
+                node=context.get_node_id(),
+                address=str(get_node_ip_address()),  # type: ignore[no-untyped-call]  # ray.util is untyped
+                role=role,
+                on_over=self._end,
             ),
             clock=SystemClock(),
         )
@@ -54,12 +83,21 @@ class DispatcherActor:
         wait_s = min(wait_s, _MAX_WAIT_S)
         return self._loop.call(self._service.state(after, wait_s), wait_s + _CLOSE_S)
 
+    def answer(self, question: str, argument: object) -> Any:
+        """Answer another dispatcher (`peers.Question`), about this one alone."""
+        return self._loop.call(self._service.answer(Question(question), argument), ASK_S)
+
+    def made_of(self) -> MadeOf:
+        """Return what the app runs with."""
+        return MadeOf(settings=self._settings, program=self._program)
+
     def change_program(self, info: ProgramInfo, *, relaunch: bool = False) -> None:
         """Make a program, or a new version of it, the current one.
 
         Only hosts that run it get jobs from now on; the others end with their last call, or, with
         `relaunch`, as soon as their calls have begun anew with the new version.
         """
+        self._program = info
         change = partial(self._service.change_program, info, relaunch=relaunch)
         self._loop.loop.call_soon_threadsafe(change)
         _keep_program(info)
@@ -76,6 +114,10 @@ class DispatcherActor:
         """Close the connections. Idempotent."""
         self._loop.call(self._service.aclose(), _CLOSE_S)
         self._loop.stop()
+
+    def _end(self) -> None:
+        """Leave the cluster: nobody else may be there any more to end us."""
+        ray.kill(self._self, no_restart=True)
 
 
 # Ray restarts an actor with the arguments of its first start, so a program that came later is kept

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from voxray.actors.contracts import (
     Endpoint,
@@ -12,8 +12,13 @@ from voxray.actors.contracts import (
     Report,
     RequestAnswer,
 )
+from voxray.base.errors import ConnectionFailedError
 from voxray.base.ids import HostId, JobId, ReplicaId
 from voxray.base.settings import ReplicaGroupSettings
+
+
+class DispatcherEndedError(ConnectionFailedError):
+    """The app has no such dispatcher: it has ended, and nothing brings it back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +33,20 @@ class FleetGateway(Protocol):
     """Starts, finds, orders and watches the app's actors. Every method has a deadline."""
 
     async def find(self) -> Found:
-        """Return the hosts and replicas that an earlier dispatcher left running."""
+        """Return this dispatcher's hosts that it left running before, and the app's replicas."""
+        ...
+
+    async def find_replicas(self) -> dict[ReplicaId, Endpoint]:
+        """Return the app's replicas that are alive."""
+        ...
+
+    async def ask_dispatcher(self, index: int, question: str, argument: object) -> Any:
+        """Put a question (`peers.Question`) to another dispatcher of the app.
+
+        Raises:
+            DispatcherEndedError: there is no such dispatcher.
+            VoxrayError: it does not answer.
+        """
         ...
 
     async def start_host(self, host_id: HostId, program: ProgramInfo) -> Endpoint:

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 # Orders to one host that may wait while the one before is delivered: a burst of calls on a host
 # and the ends of as many; more means that the host hangs, which its lease tells.
 _ORDERS_LIMIT = 1024
+# How long a new replica of another dispatcher may stay unknown to our hosts.
+_FOLLOW_S = 2.0
 
 FleetCommand: TypeAlias = (
     cmd.StartHost
@@ -113,6 +115,22 @@ class FleetRunner:
             self._host_is_up(host_id, endpoint)
         for replica_id, endpoint in found.replicas.items():
             self._replica_is_up(replica_id, endpoint)
+
+    def follow_replicas(self) -> None:
+        """Watch the replicas that another dispatcher starts, from soon after it did."""
+        self._tasks.spawn("follow-replicas", self._follow_replicas())
+
+    async def _follow_replicas(self) -> None:
+        while True:
+            await asyncio.sleep(_FOLLOW_S)
+            try:
+                found = await self._fleet.find_replicas()
+            except VoxrayError as error:
+                logger.warning("can't look for replicas", extra={"error": str(error)})
+                continue
+            for replica_id, endpoint in found.items():
+                if replica_id not in self._replicas:
+                    self._replica_is_up(replica_id, endpoint)
 
     def run(self, command: FleetCommand) -> None:
         """Begin to carry a command out; what comes of it is told."""

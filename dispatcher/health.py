@@ -10,11 +10,14 @@ from aiohttp import web
 from google.protobuf.json_format import MessageToJson
 from livekit.protocol import agent, agent_worker
 
+from voxray.base.addresses import is_loopback
 from voxray.base.errors import ConfigError, PortTakenError
 from voxray.base.ids import JobId
 from voxray.base.settings import HttpSettings
-from voxray.dispatcher.api_guard import bad_request, guard, is_loopback, json_error, read_json
+from voxray.dispatcher.api_guard import bad_request, guard, json_error, read_json
 from voxray.dispatcher.events_log import EventsLog
+from voxray.dispatcher.merging import merge_status, merge_targets
+from voxray.dispatcher.peers import PeerAnswer, Peers, Question
 
 LONGEST_WAIT_S = 60.0
 """How long a question for events may stay open."""
@@ -46,6 +49,10 @@ class ScrapeTarget:
 
     address: str
     labels: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as Prometheus's HTTP service discovery reads it."""
+        return {"targets": [self.address], "labels": dict(self.labels)}
 
 
 class DispatcherSource(Protocol):
@@ -100,7 +107,13 @@ class DispatcherApi:
     """Serves the API from `start` to `aclose`."""
 
     def __init__(
-        self, settings: HttpSettings, source: DispatcherSource, log: EventsLog, *, token: str = ""
+        self,
+        settings: HttpSettings,
+        source: DispatcherSource,
+        log: EventsLog,
+        *,
+        token: str = "",
+        peers: Peers | None = None,
     ) -> None:
         """Prepare the server.
 
@@ -109,11 +122,13 @@ class DispatcherApi:
             source: what it answers.
             log: the events and turns that it hands out; closed with the server.
             token: what is asked for when others than this machine reach it.
+            peers: the app's other dispatchers, whose answers belong to ours.
         """
         self._settings = settings
         self._source = source
         self._log = log
         self._token = token
+        self._peers = peers
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> int:
@@ -192,15 +207,14 @@ class DispatcherApi:
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _service_discovery(self, _: web.Request) -> web.Response:
-        return web.json_response(
-            [
-                {"targets": [target.address], "labels": dict(target.labels)}
-                for target in self._source.scrape_targets()
-            ]
-        )
+        own = [target.to_json() for target in self._source.scrape_targets()]
+        return web.json_response(merge_targets(own, await self._ask(Question.TARGETS)))
 
     async def _status(self, _: web.Request) -> web.Response:
-        return web.json_response(dict(self._source.status()))
+        own = dict(self._source.status())
+        if self._peers is not None:
+            own = merge_status(own, await self._ask(Question.STATUS))
+        return web.json_response(own)
 
     async def _jobs(self, _: web.Request) -> web.Response:
         return web.json_response({"jobs": [dict(job) for job in self._source.jobs()]})
@@ -218,8 +232,14 @@ class DispatcherApi:
         job_id = JobId(request.match_info["job_id"])
         story = self._source.story(job_id)
         if story is None:
+            told = (each.content for each in await self._ask(Question.STORY, job_id))
+            story = next((each for each in told if each), None)
+        if story is None:
             return json_error(404, f"job {job_id} is unknown here, or ended long ago")
         return web.json_response({"job": job_id, "story": [dict(entry) for entry in story]})
+
+    async def _ask(self, question: Question, argument: object = None) -> list[PeerAnswer]:
+        return [] if self._peers is None else await self._peers.ask(question, argument)
 
     async def _turns(self, request: web.Request) -> web.Response:
         _check_parameters(request, {"room", "after"})
@@ -239,7 +259,10 @@ class DispatcherApi:
         if unknown := body.keys() - {"deadline_s"}:
             raise bad_request(f"unknown in the body: {', '.join(sorted(unknown))}")
         given = body.get("deadline_s")
-        self._source.drain(None if given is None else _seconds(given, "deadline_s"))
+        deadline_s = None if given is None else _seconds(given, "deadline_s")
+        self._source.drain(deadline_s)
+        # One that does not answer now is told by the first dispatcher once it does.
+        await self._ask(Question.DRAIN, deadline_s)
         return web.json_response({"state": "draining"}, status=202)
 
 

@@ -311,7 +311,14 @@ class ProgramChanged:
     relaunch: bool = False
 
 
-ControlInput: TypeAlias = FleetFound | Tick | Drain | ShutdownNow | ProgramChanged
+@dataclass(frozen=True, kw_only=True)
+class PeersLooked:
+    """A look at the app's other dispatchers: whether all of them are over."""
+
+    over: bool
+
+
+ControlInput: TypeAlias = FleetFound | Tick | Drain | ShutdownNow | PeersLooked | ProgramChanged
 
 Input: TypeAlias = (
     WorkerInput | OfferInput | Simulated | JobInput | HostInput | ReplicaInput | ControlInput

@@ -6,8 +6,9 @@ as the cluster's control store is away.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
@@ -15,10 +16,6 @@ from typing import Any, TypeAlias, TypeVar
 import ray
 from ray.exceptions import (
     ActorDiedError,
-    ActorUnavailableError,
-    RayActorError,
-    RayError,
-    RayTaskError,
 )
 
 from voxray.actors.contracts import (
@@ -34,21 +31,23 @@ from voxray.actors.inference_actor import InferenceActor
 from voxray.actors.session_actor import SessionActor
 from voxray.base.errors import (
     ActorStartError,
-    ConnectionFailedError,
-    DeadlineError,
     VoxrayError,
 )
 from voxray.base.ids import (
     HostId,
     JobId,
     ReplicaId,
+    dispatcher_actor_name,
     host_actor_name,
     host_of_actor_name,
     replica_actor_name,
     replica_of_actor_name,
 )
+from voxray.base.sealed import Sealed
 from voxray.base.settings import ReplicaGroupSettings, Settings
-from voxray.dispatcher.fleet import Found
+from voxray.dispatcher.fleet import DispatcherEndedError, Found
+from voxray.dispatcher.ray_errors import UnavailableError, within
+from voxray.dispatcher.role import Role
 
 T = TypeVar("T")
 # Ray's types of a handle differ with how the class was decorated; its methods are untyped anyway.
@@ -61,6 +60,8 @@ _ACTOR_THREADS = 16
 _CLIENT_THREADS = 32
 _LOOKUP_DEADLINE_S = 10.0
 _CALL_DEADLINE_S = 5.0
+# A look at a replica that may still load its engines.
+_GLANCE_S = 1.0
 # The program's request_fnc gets 2 s on its host; LiveKit drops the offer after 3 s.
 _REQUEST_DEADLINE_S = 2.5
 _UNAVAILABLE_PAUSE_S = 0.05
@@ -75,15 +76,13 @@ class FleetContext:
         settings: the whole settings of the app.
         environment: variables that the program's processes get.
         token: shared secret of the app's own gRPC ports.
+        role: which of the app's dispatchers asks.
     """
 
     settings: Settings
-    environment: Mapping[str, str]
-    token: str
-
-
-class _UnavailableError(ConnectionFailedError):
-    """Ray does not know yet whether the actor is dead."""
+    environment: Sealed[dict[str, str]]
+    token: Sealed[str]
+    role: Role
 
 
 class RayFleet:
@@ -97,28 +96,80 @@ class RayFleet:
         self._threads = ThreadPoolExecutor(_CLIENT_THREADS, thread_name_prefix="ray-client")
 
     async def find(self) -> Found:
-        """Return the hosts and replicas that an earlier dispatcher left running."""
-        names = await self._blocking(ray.util.list_named_actors, "list the app's actors")
-        hosts: dict[HostId, Endpoint] = {}
-        replicas: dict[ReplicaId, Endpoint] = {}
-        for name in names:
-            host_id, replica_id = host_of_actor_name(name), replica_of_actor_name(name)
-            if host_id is None and replica_id is None:
+        """Return this dispatcher's hosts that it left running before, and the app's replicas.
+
+        What does not answer, or was made with other settings, is ended; the calls of such a host
+        end as they do when it is closed.
+        """
+        context, names = self._context, await self._names()
+        hosts = {
+            host_id: name
+            for name in names
+            if (host_id := host_of_actor_name(name)) is not None and context.role.owns(host_id)
+        }
+        fit = (context.settings, context.environment)
+        found = {host_id: await self._adopt(name, *fit) for host_id, name in hosts.items()}
+        leads = context.role.leads
+        return Found(
+            hosts={host_id: where for host_id, where in found.items() if where is not None},
+            replicas=await (self._own_replicas(names) if leads else self.find_replicas()),
+        )
+
+    async def find_replicas(self) -> dict[ReplicaId, Endpoint]:
+        """Return the app's replicas that are alive."""
+        found = {}
+        for name in await self._names():
+            if (replica_id := replica_of_actor_name(name)) is None:
                 continue
-            try:
-                endpoint = await self._call(name, "endpoint", timeout_s=_CALL_DEADLINE_S)
-            except VoxrayError as error:
-                logger.warning(
-                    "found an actor that does not answer",
-                    extra={"actor": name, "error": str(error)},
-                )
-                await self._kill(name)
-                continue
-            if host_id is not None:
-                hosts[host_id] = endpoint
-            elif replica_id is not None:
-                replicas[replica_id] = endpoint
-        return Found(hosts=hosts, replicas=replicas)
+            # One that does not answer is starting or ending; its owner sees to it.
+            with contextlib.suppress(VoxrayError):
+                found[replica_id] = await self._call(name, "endpoint", timeout_s=_GLANCE_S)
+        return found
+
+    async def ask_dispatcher(self, index: int, question: str, argument: object) -> Any:
+        """Put a question to another dispatcher of the app."""
+        name = dispatcher_actor_name(index)
+        if name not in self._handles:
+            self._handles[name] = await self._blocking(lambda: _named(name), f"look up {name}")
+        try:
+            return await self._call(name, "answer", question, argument, timeout_s=_CALL_DEADLINE_S)
+        except VoxrayError as error:
+            # The next look-up tells whether it is gone for good.
+            self._handles.pop(name, None)
+            if isinstance(error.__cause__, ActorDiedError):
+                raise DispatcherEndedError(f"dispatcher {index} has ended") from error
+            raise
+
+    async def _names(self) -> list[str]:
+        return await self._blocking(ray.util.list_named_actors, "list the app's actors")
+
+    async def _own_replicas(self, names: list[str]) -> dict[ReplicaId, Endpoint]:
+        found = {
+            replica_id: await self._adopt(name, self._context.settings)
+            for name in names
+            if (replica_id := replica_of_actor_name(name)) is not None
+        }
+        return {replica_id: where for replica_id, where in found.items() if where is not None}
+
+    async def _adopt(self, name: str, *made_with: object) -> Endpoint | None:
+        """Return where an actor is that was left running; end it if it is of no use."""
+        try:
+            endpoint = await self._call(name, "endpoint", timeout_s=_CALL_DEADLINE_S)
+            fits = await self._call(name, "fits", *made_with, timeout_s=_CALL_DEADLINE_S)
+        except VoxrayError as error:
+            logger.warning(
+                "found an actor that does not answer", extra={"actor": name, "error": str(error)}
+            )
+            await self._kill(name)
+            return None
+        if not fits:
+            logger.warning(
+                "found an actor of an earlier start with other settings; it is ended",
+                extra={"actor": name},
+            )
+            await self._stop(name, force=False)
+            return None
+        return Endpoint.model_validate(endpoint)
 
     async def start_host(self, host_id: HostId, program: ProgramInfo) -> Endpoint:
         """Start a session host with a program and wait until it takes jobs."""
@@ -135,7 +186,7 @@ class RayFleet:
                     program.path,
                     program.version,
                     context.settings,
-                    dict(context.environment),
+                    context.environment,
                     context.token,
                 )
             )
@@ -179,7 +230,7 @@ class RayFleet:
             return (
                 ray.remote(InferenceActor)
                 .options(**options)
-                .remote(replica_id, group, context.settings, context.token)
+                .remote(replica_id, group, context.settings, context.environment, context.token)
             )
 
         return await self._start(name, create, timeout_s=_REPLICA_START_DEADLINE_S)
@@ -190,7 +241,7 @@ class RayFleet:
 
     def watch(self, endpoint: Endpoint) -> AsyncIterator[Report]:
         """Yield an actor's reports until its process or the connection dies, then raise."""
-        return watch(endpoint.address, self._context.token)
+        return watch(endpoint.address, self._context.token.open())
 
     async def aclose(self) -> None:
         """Let go of the handles; actors go on."""
@@ -234,7 +285,7 @@ class RayFleet:
         while True:
             try:
                 return await self._call(name, "endpoint", timeout_s=until - loop.time())
-            except _UnavailableError:
+            except UnavailableError:
                 if loop.time() + _UNAVAILABLE_PAUSE_S >= until:
                     raise
                 await asyncio.sleep(_UNAVAILABLE_PAUSE_S)
@@ -270,37 +321,23 @@ class RayFleet:
 
     async def _call(self, name: str, method: str, *arguments: Any, timeout_s: float) -> Any:
         handle = await self._handle(name)
-        return await self._within(
+        return await within(
             getattr(handle, method).remote(*arguments), f"call {method} on {name}", timeout_s
         )
 
     async def _blocking(self, function: Callable[[], T], what: str) -> T:
         loop = asyncio.get_running_loop()
         call = loop.run_in_executor(self._threads, function)
-        return await self._within(call, what, _LOOKUP_DEADLINE_S)
-
-    async def _within(self, call: Awaitable[T], what: str, timeout_s: float) -> T:
-        try:
-            return await asyncio.wait_for(call, timeout_s)
-        except TimeoutError as error:
-            raise DeadlineError(f"could not {what}: no answer within {timeout_s:g} s") from error
-        except RayTaskError as error:
-            cause = error.cause if isinstance(error.cause, Exception) else error
-            if isinstance(cause, VoxrayError):
-                raise cause from error
-            raise ActorStartError(f"could not {what}: {type(cause).__name__}: {cause}") from error
-        except ActorUnavailableError as error:
-            raise _UnavailableError(f"could not {what}: {_death_cause(error)}") from error
-        except (RayActorError, ValueError) as error:
-            raise ConnectionFailedError(f"could not {what}: {_death_cause(error)}") from error
-        except RayError as error:
-            raise ConnectionFailedError(f"could not {what}: {error}") from error
+        return await within(call, what, _LOOKUP_DEADLINE_S)
 
 
-def _death_cause(error: Exception) -> str:
-    """Return the one line of Ray's long explanation that says why an actor died."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, ActorDiedError) and "creation task" in lines[0]:
-        # The traceback of the constructor ends with the error itself.
-        return lines[-1]
-    return lines[0] if lines else type(error).__name__
+def _named(name: str) -> _Actor:
+    """Return the handle of a dispatcher.
+
+    Raises:
+        DispatcherEndedError: there is none of that name.
+    """
+    try:
+        return ray.get_actor(name)
+    except ValueError as error:
+        raise DispatcherEndedError(f"the app has no {name}") from error

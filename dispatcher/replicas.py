@@ -20,7 +20,7 @@ from voxray.dispatcher.inputs import (
     ReplicaRetired,
     ReplicaStarted,
 )
-from voxray.dispatcher.state import CoreState, Stage
+from voxray.dispatcher.state import CoreState
 from voxray.dispatcher.warm_pool import StartGate
 from voxray.observability import events as ev
 
@@ -60,10 +60,24 @@ class ReplicaRecord:
 
 
 class ReplicaSet:
-    """Keeps every group at its size, and every host told where its replicas are."""
+    """Keeps every group at its size, and every host told where its replicas are.
 
-    def __init__(self, state: CoreState, settings: InferenceSettings, rng: random.Random) -> None:
+    The replicas are the app's, not a dispatcher's: one dispatcher owns them; the others only know
+    those whose heartbeats they get, tell their own hosts of them, and neither start nor stop nor
+    report any.
+    """
+
+    def __init__(
+        self,
+        state: CoreState,
+        settings: InferenceSettings,
+        rng: random.Random,
+        *,
+        owner: bool = True,
+    ) -> None:
         self._state = state
+        self._owner = owner
+        self._stopped = False
         self._groups = {group.name: group for group in settings.groups}
         self._gates = {name: StartGate(RESTART_BACKOFF, rng) for name in self._groups}
         self._reasons = dict.fromkeys(self._groups, "")
@@ -147,7 +161,8 @@ class ReplicaSet:
         """Start what is missing, stop what is too many, and publish what changed."""
         state = self._state
         self._look_again_at = None
-        if state.fleet_known and state.stage in {Stage.SERVING, Stage.DRAINING}:
+        # Calls of other dispatchers need them while ours are over.
+        if self._owner and state.fleet_known and not self._stopped:
             for group in self._groups.values():
                 self._keep_group(group)
             for replica in self.records():
@@ -161,7 +176,10 @@ class ReplicaSet:
                     state.send(SetReplicas(host_id=host.host_id, replicas=endpoints))
 
     def stop_all(self) -> None:
-        """Stop every replica; `ReplicaRetired` tells when each is gone."""
+        """Stop every replica; `ReplicaRetired` tells when each is gone. Others' are let go."""
+        self._stopped = True
+        if not self._owner:
+            self._replicas.clear()
         for replica in self.records():
             self._stop(replica)
 
@@ -220,7 +238,8 @@ class ReplicaSet:
     def _heartbeat(self, heartbeat: ReplicaHeartbeat) -> None:
         state = self._state
         replica = self._replicas.get(heartbeat.replica_id)
-        if replica is None and heartbeat.replica_id not in self._past:
+        wanted = self._owner or not self._stopped
+        if replica is None and wanted and heartbeat.replica_id not in self._past:
             replica = self._add(heartbeat.replica_id, heartbeat.group)
         if replica is None or replica.state is ReplicaState.STOPPING:
             state.stale_reports += 1
@@ -241,16 +260,18 @@ class ReplicaSet:
             replica.state = ReplicaState.READY
             replica.ready_at = state.now
             self._reasons[replica.group] = ""
-            state.emit(
-                ev.ReplicaReady(
-                    replica_id=replica.replica_id, group=replica.group, device=replica.device
+            if self._owner:
+                state.emit(
+                    ev.ReplicaReady(
+                        replica_id=replica.replica_id, group=replica.group, device=replica.device
+                    )
                 )
-            )
 
     def _gone(self, replica_id: ReplicaId, reason: str) -> None:
         state = self._state
         replica = self._replicas.pop(replica_id, None)
-        if replica is None:
+        if replica is None or not self._owner:
+            # Another's may have been out of our sight only, and come back.
             return
         self._past[replica_id] = None
         if len(self._past) > PAST_KEPT:

@@ -7,18 +7,19 @@ the timer and room checks, the websocket (LiveKit hears the last job updates), t
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import assert_never
+import math
+from collections.abc import Coroutine
+from typing import Any, assert_never
 
 from voxray.actors.contracts import ProgramInfo
 from voxray.base.errors import InvalidTransitionError, VoxrayError
 from voxray.base.ids import JobId
 from voxray.base.lifecycle import TaskOwner
-from voxray.base.settings import Settings
+from voxray.base.settings import InferenceSettings, Settings
 from voxray.base.timing import Clock
 from voxray.dispatcher import commands as cmd
 from voxray.dispatcher import inputs as inp
+from voxray.dispatcher.access import Access
 from voxray.dispatcher.api_source import ApiSource, Identity
 from voxray.dispatcher.call_spans import CallSpans
 from voxray.dispatcher.connection import (
@@ -35,6 +36,8 @@ from voxray.dispatcher.fleet import FleetGateway
 from voxray.dispatcher.fleet_runner import FleetRunner
 from voxray.dispatcher.health import DispatcherApi
 from voxray.dispatcher.messages import AvailabilityRequest
+from voxray.dispatcher.peer_watch import PeerWatch
+from voxray.dispatcher.peers import Peers, Question
 from voxray.dispatcher.phases import Phase, PhaseBoard
 from voxray.dispatcher.rooms import RoomDirectory
 from voxray.dispatcher.simulated import simulated_job
@@ -51,21 +54,10 @@ logger = logging.getLogger(__name__)
 _RECONNECT_PAUSE_S = 10.0
 # The id that livekit-agents gives a worker that never registers.
 _UNREGISTERED = "unregistered"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Access:
-    """Who may ask the dispatcher, and how it reaches the world.
-
-    Attributes:
-        token: what the HTTP API asks for beyond loopback.
-        environment: where an HTTP proxy may be named.
-        node: Ray node id, for the status.
-    """
-
-    token: str = field(repr=False)
-    environment: Mapping[str, str] = field(repr=False, default_factory=dict)
-    node: str = ""
+# How long the end of an app can be read from its dispatcher, before that ends as well.
+_LINGER_S = 15.0
+# Addresses to listen on that are none to connect to.
+_EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 
 
 class DispatcherService:
@@ -86,15 +78,24 @@ class DispatcherService:
             settings: of the whole app.
             program: what the user's program is.
             fleet: the gateway to hosts and replicas.
-            access: who may ask, and how the world is reached.
+            access: who may ask, which dispatcher this is, and how the world is reached.
             clock: time for the core and the spans.
         """
+        self._role = role = access.role
+        self._on_over = access.on_over
+        if role.port is not None:
+            http = settings.http.model_copy(update={"port": role.port})
+            settings = settings.model_copy(update={"http": http})
         self._settings = settings
         self._program = program
         self._clock = clock
+        self._address = access.address
         self._proxy = proxy_for(settings.livekit.url, access.environment)
-        self._core = DispatcherCore(settings.hosts, settings.inference, program, clock)
-        self._phases = PhaseBoard(settings.inference)
+        self._core = DispatcherCore(settings.hosts, settings.inference, program, clock, role=role)
+        self._phases = PhaseBoard(
+            # The others take jobs without waiting for the first one's replicas.
+            settings.inference if role.leads else InferenceSettings(groups=())
+        )
         self._tracing = tracing.setup(settings.telemetry, role="dispatcher", app=settings.app)
         self._spans = CallSpans(self._tracing, clock)
         self._metrics = MetricsSink()
@@ -104,11 +105,19 @@ class DispatcherService:
         self._runner = FleetRunner(fleet, self._tell, lambda old: resign(old, secret))
         self._connection = self._new_connection()
         self._rooms = RoomDirectory(settings.livekit, proxy=self._proxy)
-        identity = Identity(app=settings.app, node=access.node, api=self._api_address)
-        source = ApiSource(identity, self._core, self._runner, self._metrics, self._phases)
+        identity = Identity(
+            app=settings.app, node=access.node, index=role.index, api=self._api_address
+        )
+        self._peers = Peers(role.others, fleet.ask_dispatcher) if role.others else None
+        self._drain_until = math.inf
+        self._source = source = ApiSource(
+            identity, self._core, self._runner, self._metrics, self._phases
+        )
         source.on_drain(self.drain)
         source.on_simulate(self.simulate)
-        self._api = DispatcherApi(settings.http, source, self._log, token=access.token)
+        self._api = DispatcherApi(
+            settings.http, self._source, self._log, token=access.token, peers=self._peers
+        )
         self._port = settings.http.port
         self._tasks = TaskOwner("dispatcher", self._failed)
         self._lag = LoopLagProbe(
@@ -128,16 +137,24 @@ class DispatcherService:
             self._phases.listening(f"http://{self._api_address()}")
             self._lag.start()
             await self._runner.find()
+            if self._peers is not None and self._role.leads:
+                self._tasks.spawn("watch-peers", self._watch_peers(self._peers))
+            if not self._role.leads:
+                self._runner.follow_replicas()
             if self._settings.livekit.registered:
                 await self._connection.start()
             else:
                 self._tell(inp.WorkerRegistered(worker_id=_UNREGISTERED))
         except VoxrayError as error:
-            self._phases.failed(error)
+            self._fail(error)
 
     async def state(self, after: int, wait_s: float) -> dict[str, object]:
         """Return the phase as plain data, once its version differs from `after`."""
         return await self._phases.wait(after, wait_s)
+
+    async def answer(self, question: Question, argument: object) -> Any:
+        """Answer another dispatcher of the app, about this one alone."""
+        return self._source.answer(question, argument)
 
     def change_program(self, info: ProgramInfo, *, relaunch: bool = False) -> None:
         """Make a program, or a new version of it, the current one (see `inputs.ProgramChanged`).
@@ -163,11 +180,14 @@ class DispatcherService:
     def drain(self, timeout_s: float | None = None) -> None:
         """Begin to drain; None takes the settings' timeout, or else the program's own."""
         configured = self._settings.drain_timeout_s or self._program.drain_timeout_s
+        timeout_s = configured if timeout_s is None else timeout_s
+        self._drain_until = min(self._drain_until, self._clock.monotonic() + timeout_s)
         self._phases.draining()
-        self._tell(inp.Drain(timeout_s=configured if timeout_s is None else timeout_s))
+        self._tell(inp.Drain(timeout_s=timeout_s))
 
     def shutdown(self) -> None:
         """Begin to end everything now."""
+        self._drain_until = self._clock.monotonic()
         self._phases.draining()
         self._tell(inp.ShutdownNow())
 
@@ -185,7 +205,9 @@ class DispatcherService:
         await asyncio.to_thread(self._tracing.shutdown)
 
     def _api_address(self) -> str:
-        return f"{self._settings.http.host}:{self._port}"
+        host = self._settings.http.host
+        host = self._address if host in _EVERYWHERE else host
+        return f"[{host}]:{self._port}" if ":" in host else f"{host}:{self._port}"
 
     def _tell(self, item: inp.Input) -> None:
         """Hand an input to the core, carry its commands out, and set the timer anew."""
@@ -211,6 +233,7 @@ class DispatcherService:
                 self._emit(event)
             case cmd.Drained():
                 self._phases.drained()
+                self._tasks.spawn("leave", self._leave())
             case (
                 cmd.StartHost()
                 | cmd.StopHost()
@@ -253,7 +276,7 @@ class DispatcherService:
     def _connection_ended(self, error: VoxrayError) -> None:
         """LiveKit is out of reach for good: an app can't begin so, but one with calls goes on."""
         if self._phases.phase is Phase.STARTING:
-            self._phases.failed(error)
+            self._fail(error)
         else:
             self._tasks.spawn("reconnect", self._connect_anew())
 
@@ -283,6 +306,29 @@ class DispatcherService:
 
     def _begin_trace(self, request: AvailabilityRequest) -> str:
         return self._spans.offered(request.job_id, self._clock.wall())
+
+    def _watch_peers(self, peers: Peers) -> Coroutine[Any, Any, None]:
+        return PeerWatch(
+            peers,
+            self._phases,
+            tell=self._tell,
+            drain=self.drain,
+            left_s=lambda: max(0.0, self._drain_until - self._clock.monotonic()),
+        ).run()
+
+    def _fail(self, error: VoxrayError) -> None:
+        """Show why nothing can begin or go on; what runs is ended once that could be read."""
+        self._phases.failed(error)
+        self._tasks.spawn("give-up", self._give_up())
+
+    async def _give_up(self) -> None:
+        await asyncio.sleep(_LINGER_S)
+        self._tell(inp.ShutdownNow())
+
+    async def _leave(self) -> None:
+        await asyncio.sleep(_LINGER_S)
+        if self._on_over is not None:
+            self._on_over()
 
     def _active_jobs(self) -> tuple[JobId, ...]:
         return tuple(job.job_id for host in self._core.snapshot().hosts for job in host.jobs)

@@ -20,6 +20,7 @@ class Shutdown:
 
     Order and reason: jobs before hosts, so that shutdown callbacks run; replicas after the jobs,
     because a farewell still needs a voice; hosts and replicas together, nothing uses either then.
+    Only where other dispatchers have calls still, the replicas stay for as long as those may last.
     """
 
     def __init__(
@@ -36,6 +37,9 @@ class Shutdown:
         self._membership = membership
         self._replicas = replicas
         self._deadline: float | None = None
+        # Until when replicas are kept for the calls of other dispatchers.
+        self._kept_until = 0.0
+        self._stopping_all = False
 
     def drain(self, timeout_s: float) -> None:
         """Take no more jobs and let the running ones end for `timeout_s`, a shorter time wins."""
@@ -47,12 +51,16 @@ class Shutdown:
             self._offers.refuse_all()
         elif state.stage is Stage.DRAINING:
             self._deadline = min(deadline, self._deadline or deadline)
+        else:
+            return
+        self._kept_until = self._deadline + self._limit_s() + FLEET_S
 
     def now(self) -> None:
         """Cut everything."""
         state = self._state
         if state.stage is Stage.OVER:
             return
+        self._kept_until = 0.0
         self._end_jobs("shut down at once")
         self._enter_fleet(force=True)
 
@@ -67,7 +75,7 @@ class Shutdown:
             self._enter_fleet(force=force)
         if state.stage is Stage.STOPPING_FLEET:
             self._stop_fleet(force=False)
-            gone = not len(state.hosts) and not len(self._replicas)
+            gone = self._stopping_all and not len(state.hosts) and not len(self._replicas)
             if gone or self._overdue():
                 state.stage = Stage.OVER
                 self._deadline = None
@@ -77,15 +85,17 @@ class Shutdown:
         """Return when the present stage's time is over."""
         return self._deadline
 
+    def _limit_s(self) -> float:
+        program = self._state.program
+        return program.shutdown_timeout_s + program.session_end_timeout_s + STOP_GRACE_S
+
     def _overdue(self) -> bool:
         return self._deadline is not None and self._state.now >= self._deadline
 
     def _stop_jobs(self) -> None:
         state = self._state
-        program = state.program
         state.stage = Stage.STOPPING_JOBS
-        limit_s = program.shutdown_timeout_s + program.session_end_timeout_s + STOP_GRACE_S
-        self._deadline = state.now + limit_s
+        self._deadline = state.now + self._limit_s()
         for job in state.jobs:
             if job.state in UNASSIGNED:
                 self._offers.withdraw(job, "draining")
@@ -102,12 +112,17 @@ class Shutdown:
     def _enter_fleet(self, *, force: bool) -> None:
         state = self._state
         state.stage = Stage.STOPPING_FLEET
-        self._deadline = state.now + FLEET_S
+        self._deadline = self._kept_until
         self._stop_fleet(force=force)
 
     def _stop_fleet(self, *, force: bool) -> None:
-        hosts = self._state.hosts
-        if force or hosts.count(HostState.STOPPING) < len(hosts):
-            for host in hosts:
+        state = self._state
+        if force or state.hosts.count(HostState.STOPPING) < len(state.hosts):
+            for host in state.hosts:
                 self._membership.stop(host, "shutting down", force=force)
+        if not state.peers_over and state.now < self._kept_until:
+            return
+        if not self._stopping_all:
+            self._stopping_all = True
+            self._deadline = state.now + FLEET_S
         self._replicas.stop_all()

@@ -44,6 +44,8 @@ class CoreState:
         waiting: jobs without a slot that LiveKit has assigned to us, in their order.
         held: offers kept back until a starting host is ready, in their order.
         fleet_known: whether we know what an earlier dispatcher left; nothing starts before.
+        peers_over: whether the app's other dispatchers have no calls any more; without any, or
+            where they don't need us, always.
         dirty: whether this step changed something that others may have waited for.
         wake_ups: heap of times at which a step is due, for whatever waits for time alone.
         stale_reports: reports of older generations, former owners and lost hosts.
@@ -64,6 +66,7 @@ class CoreState:
     worker_id: str = ""
     registered: bool = False
     fleet_known: bool = False
+    peers_over: bool = True
     dirty: bool = False
     wake_ups: list[float] = field(default_factory=list)
     stale_reports: int = 0

@@ -1,5 +1,6 @@
 """The metrics page of a process: text exposition of its registry on a port of its own."""
 
+import hmac
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,6 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import choose_encoder
 
+from voxray.base.addresses import is_loopback
 from voxray.base.errors import PortTakenError
 
 # Scrapers come one at a time; the page lives in the process that carries the calls.
@@ -55,17 +57,21 @@ class _PageServer(ThreadingHTTPServer):
 class MetricsServer:
     """Serves `/metrics` from a thread, so that a busy event loop still answers a scrape."""
 
-    def __init__(self, host: str, ports: str, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, host: str, ports: str, registry: CollectorRegistry, *, token: str | None = None
+    ) -> None:
         """Prepare a server.
 
         Args:
             host: address to listen on.
             ports: `first-last` range to take a free port from, or empty for any.
             registry: what is served.
+            token: what `Authorization: Bearer` must carry where other machines reach the page.
         """
         self._host = host
         self._ports = ports
         self._registry = registry
+        self._expected = f"Bearer {token}".encode() if token and not is_loopback(host) else None
         self._server: ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
 
@@ -75,7 +81,7 @@ class MetricsServer:
         Raises:
             PortTakenError: every port of the range is in use.
         """
-        registry = self._registry
+        registry, expected = self._registry, self._expected
 
         class Handler(BaseHTTPRequestHandler):
             timeout = _IDLE_S
@@ -83,6 +89,13 @@ class MetricsServer:
             def do_GET(self) -> None:
                 if self.path.split("?")[0] not in {"/", "/metrics"}:
                     self.send_error(404)
+                    return
+                given = self.headers.get("Authorization", "").encode()
+                if expected is not None and not hmac.compare_digest(given, expected):
+                    self.send_response(401)
+                    self.send_header("WWW-Authenticate", "Bearer")
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
                     return
                 body, content_type = render(registry, self.headers.get("Accept", ""))
                 self.send_response(200)

@@ -127,6 +127,14 @@ class RunningApp:
             await asyncio.sleep(0.1)
         raise AssertionError(f"no dispatcher came back within {timeout_s} s:\n{self.output}")
 
+    async def until_said(self, text: str, timeout_s: float = 60.0) -> None:
+        """Wait until the command has printed something."""
+        deadline = time.monotonic() + timeout_s
+        while text not in self.output:
+            assert time.monotonic() < deadline, f"never said {text!r}:\n{self.output}"
+            # Nothing tells that a file grew; the next look is one interval away.
+            await asyncio.sleep(0.1)
+
     def processes(self) -> list[psutil.Process]:
         """Return the command's process and everything below it."""
         root = psutil.Process(self.process.pid)
@@ -149,9 +157,14 @@ async def voxray_app(
     *arguments: str,
     environment: Mapping[str, str] | None = None,
     timeout_s: float = 90.0,
+    port: int = 0,
+    ends: bool = True,
 ) -> AsyncIterator[RunningApp]:
-    """Run `voxray start` until it is ready; end it by Ctrl-C, and check that nothing is left."""
-    port = free_port()
+    """Run `voxray start` until it is ready; end it by Ctrl-C, and check that nothing is left.
+
+    With `ends` false the command is killed instead, and what it leaves is the test's to see to.
+    """
+    port = port or free_port()
     log = home / "start.log"
     command = (
         sys.executable,
@@ -175,7 +188,7 @@ async def voxray_app(
     try:
         await _until_ready(app, timeout_s)
         yield app
-        if process.poll() is None:
+        if ends and process.poll() is None:
             family = app.processes()
             code = await app.interrupt()
             assert code == 0, (code, app.output)

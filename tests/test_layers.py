@@ -22,6 +22,7 @@ APP_USERS = ("actors", "cli")
 RAY_MODULES = (
     "actors/session_actor.py",
     "actors/inference_actor.py",
+    "dispatcher/ray_errors.py",
     "dispatcher/ray_fleet.py",
     "dispatcher/dispatcher_actor.py",
 )
@@ -40,6 +41,8 @@ ENVIRONMENT_MODULES = (
     # Gives the program its environment before it is imported, and asks for livekit-agents' own
     # switch of what spans may hold.
     "actors/host_process.py",
+    # Gives the engines of third parties theirs.
+    "actors/inference_host.py",
     # Starts foreign programs (Go, livekit-server), which take our environment over.
     "loadtest/livekit_binary.py",
     "loadtest/child_process.py",

@@ -7,7 +7,7 @@ checks after every step what has to hold whatever happens.
 import heapq
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from voxray.actors.contracts import (
     AcceptArguments,
@@ -30,6 +30,7 @@ from voxray.dispatcher.core import DispatcherCore
 from voxray.dispatcher.hosts import HostState
 from voxray.dispatcher.jobs import JobState
 from voxray.dispatcher.placement import HostCondition
+from voxray.dispatcher.role import Role
 from voxray.dispatcher.state import Stage
 from voxray.observability import events as ev
 
@@ -99,12 +100,14 @@ class World:
         rng: random.Random | None = None,
         clock: VirtualClock | None = None,
         start_core: bool = True,
+        role: Role | None = None,
     ) -> None:
         self.clock = clock or VirtualClock()
         self.rng = rng or random.Random(7)
         self.settings = hosts or HostSettings()
         self.inference = inference or InferenceSettings()
         self.info = info or program()
+        self.role = replace(role or Role(), host_ids=self._new_host_id)
         self.hosts: dict[HostId, SimHost] = {}
         self.replicas: dict[ReplicaId, bool] = {}
         self.in_room: dict[JobId, tuple[HostId, int]] = {}
@@ -139,7 +142,7 @@ class World:
             self.info,
             self.clock,
             rng=random.Random(3),
-            host_ids=self._new_host_id,
+            role=self.role,
         )
         self.commands: list[cmd.Command] = []
         self.events: list[ev.Event] = []
@@ -170,9 +173,10 @@ class World:
         for host_id in alive:
             self.later(0.05, lambda host_id=host_id: self.watch(host_id))
 
-    def _new_host_id(self) -> HostId:
+    def _new_host_id(self, dispatcher: int) -> HostId:
         self._number += 1
-        return HostId(f"{self._number:08x}")
+        prefix = f"{dispatcher}-" if dispatcher else ""
+        return HostId(f"{prefix}{self._number:08x}")
 
     def tell(self, item: inp.Input) -> list[cmd.Command]:
         """Hand an input to the core, check and carry out what comes back."""

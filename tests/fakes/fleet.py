@@ -14,7 +14,7 @@ from voxray.actors.contracts import (
 from voxray.base.errors import ActorStartError, ConnectionFailedError
 from voxray.base.ids import HostId, JobId, ReplicaId
 from voxray.base.settings import ReplicaGroupSettings
-from voxray.dispatcher.fleet import Found
+from voxray.dispatcher.fleet import DispatcherEndedError, Found
 
 
 def endpoint(name: str) -> Endpoint:
@@ -33,6 +33,7 @@ class FakeFleet:
         self.answer: RequestAnswer | None = None
         self.gate: asyncio.Event | None = None
         self.closed = False
+        self.dispatchers: dict[int, object] = {}
         self._streams: dict[str, asyncio.Queue[Report | None]] = {}
 
     def _stream(self, address: str) -> asyncio.Queue[Report | None]:
@@ -55,6 +56,15 @@ class FakeFleet:
 
     async def find(self) -> Found:
         return self.found
+
+    async def find_replicas(self) -> dict[ReplicaId, Endpoint]:
+        return dict(self.found.replicas)
+
+    async def ask_dispatcher(self, index: int, question: str, argument: object) -> object:
+        await self._record("ask_dispatcher", index, question, argument)
+        if index not in self.dispatchers:
+            raise DispatcherEndedError(f"there is no dispatcher {index}")
+        return self.dispatchers[index]
 
     async def start_host(self, host_id: HostId, program: ProgramInfo) -> Endpoint:
         return await self._start(host_id)

@@ -7,7 +7,7 @@ JobId = NewType("JobId", str)
 """LiveKit's job id (`AJ_...`); the same for every generation of the job."""
 
 HostId = NewType("HostId", str)
-"""A session host: eight hex digits, never reused."""
+"""A session host: eight hex digits, never reused; after `<k>-` for those of dispatcher k > 0."""
 
 ReplicaId = NewType("ReplicaId", str)
 """An inference replica: `<group>-<number>`, never reused within an app's life."""
@@ -23,9 +23,21 @@ _HOST_PREFIX = "host-"
 _REPLICA_PREFIX = "replica-"
 
 
-def new_host_id() -> HostId:
-    """Return a fresh host id."""
-    return HostId(secrets.token_hex(4))
+def dispatcher_actor_name(index: int) -> str:
+    """Return the Ray actor name of one of the app's dispatchers, counted from 0."""
+    return f"{DISPATCHER_ACTOR}-{index}" if index else DISPATCHER_ACTOR
+
+
+def new_host_id(dispatcher: int = 0) -> HostId:
+    """Return a fresh id for a host of one of the app's dispatchers."""
+    digits = secrets.token_hex(4)
+    return HostId(f"{dispatcher}-{digits}" if dispatcher else digits)
+
+
+def dispatcher_of_host(host_id: HostId) -> int:
+    """Return which dispatcher a host belongs to."""
+    owner, _, digits = host_id.rpartition("-")
+    return int(owner) if digits and owner.isdecimal() else 0
 
 
 def host_actor_name(host_id: HostId) -> str:

@@ -232,16 +232,36 @@ class Settings(_Part):
     Attributes:
         app: the app's name and Ray namespace.
         drain_timeout_s: how long a drain waits for calls; none takes the program's own.
+        dispatchers: dispatchers of the app, each with a registration at LiveKit and hosts of its
+            own: `min_hosts`, `max_hosts` and `idle_hosts` hold for each.
     """
 
     app: Name = "voxray"
     drain_timeout_s: Seconds | None = None
+    dispatchers: Annotated[int, Field(ge=1, le=16)] = 1
     livekit: LiveKitSettings = LiveKitSettings()
     hosts: HostSettings = HostSettings()
     inference: InferenceSettings = InferenceSettings()
     http: HttpSettings = HttpSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     ray: RaySettings = RaySettings()
+
+    def for_actors(self) -> "Settings":
+        """Return what hosts and replicas go by, the rest at its defaults.
+
+        What runs with equal ones may be taken over by a dispatcher of other settings.
+        """
+        hosts = HostSettings(
+            sessions_per_host=self.hosts.sessions_per_host, heartbeat_s=self.hosts.heartbeat_s
+        )
+        return Settings(
+            app=self.app,
+            livekit=self.livekit,
+            hosts=hosts,
+            inference=self.inference,
+            http=HttpSettings(metrics_ports=self.http.metrics_ports),
+            telemetry=self.telemetry,
+        )
 
 
 def load_settings(

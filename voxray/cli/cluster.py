@@ -6,18 +6,20 @@ Kubernetes by the manifests.
 
 import contextlib
 import logging
+import math
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import psutil
 
-from voxray.base.errors import ConnectionFailedError
+from voxray.base.errors import ConnectionFailedError, CredentialsError
 from voxray.base.priority import START_NICENESS, may_come_back
 from voxray.base.settings import RaySettings
+from voxray.cli.leftovers import make_folder
 
 RAY_ENVIRONMENT: Mapping[str, str] = {
     # Ray renices every worker to 15; audio has to be on time.
@@ -47,6 +49,21 @@ _DROPPED = ("PYTHONDONTWRITEBYTECODE",)
 # Logical CPUs of a local Ray: our actors ask for shares, and two cores must not end the list.
 _MIN_LOGICAL_CPUS = 8
 _END_DEADLINE_S = 5.0
+_HOW_TO_GET_IN = (
+    "it asks for a token (or for another one); set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to "
+    "a file with the cluster's token (or RAY_AUTH_TOKEN to the token itself)"
+)
+_SECRET_PARTS = (
+    "SECRET",
+    "TOKEN",
+    "PASSWORD",
+    "PASSWD",
+    "CREDENTIAL",
+    "API_KEY",
+    "APIKEY",
+    "ACCESS_KEY",
+    "PRIVATE_KEY",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,17 +73,41 @@ class Cluster:
     Attributes:
         address: of the cluster's control store.
         dashboard_url: where Ray's dashboard is, or None.
+        dashboard_token: file with the token that the dashboard asks for; None if it asks for none,
+            or it is not ours to know.
         local: whether this process started it and ends it.
         close: leaves it; ends it if local.
     """
 
     address: str
     dashboard_url: str | None
+    dashboard_token: Path | None = None
     local: bool
     close: Callable[[], None]
 
 
-def join(settings: RaySettings, *, namespace: str, log_to_driver: bool) -> Cluster:
+class Authentication(StrEnum):
+    """How a local Ray tells its own from others."""
+
+    FRESH = "fresh"
+    """By a fresh token of its own."""
+    GIVEN = "given"
+    """By the token that the environment gives."""
+    OFF = "off"
+    """Not at all: whoever reaches its ports runs code."""
+
+
+def authentication(environment: Mapping[str, str]) -> Authentication:
+    """Return how a local Ray would be protected."""
+    if environment.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return Authentication.OFF
+    given = environment.get("RAY_AUTH_TOKEN") or environment.get("RAY_AUTH_TOKEN_PATH")
+    return Authentication.GIVEN if given else Authentication.FRESH
+
+
+def join(
+    settings: RaySettings, *, namespace: str, log_to_driver: bool, cpus: float = 0.0
+) -> Cluster:
     """Join the cluster at `settings.address`, or start one on this machine.
 
     Args:
@@ -74,9 +115,11 @@ def join(settings: RaySettings, *, namespace: str, log_to_driver: bool) -> Clust
             imported anywhere.
         namespace: the app's name; its actors are found by name in it.
         log_to_driver: print the actors' output here.
+        cpus: what the app's actors ask for at most; a local Ray pretends to have as many.
 
     Raises:
         ConnectionFailedError: no cluster answers at the address, or none could be started.
+        CredentialsError: the cluster asks for a token that the environment does not give.
     """
     for name in _DROPPED:
         os.environ.pop(name, None)
@@ -89,17 +132,20 @@ def join(settings: RaySettings, *, namespace: str, log_to_driver: bool) -> Clust
     if not settings.address:
         os.environ.update(_LOOPBACK_ENVIRONMENT)
         if "ray" not in sys.modules:
-            # Ray makes the token itself for a local cluster (~/.ray/auth_token); said outright,
-            # it does not warn about it.
             os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray  # noqa: PLC0415 - see above
+    from ray.exceptions import RayError  # noqa: PLC0415 - as above
 
     try:
         if settings.address:
             return _connect(settings.address, namespace, log_to_driver=log_to_driver)
-        return _start_local(settings, namespace, log_to_driver=log_to_driver)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        return _start_local(settings, namespace, log_to_driver=log_to_driver, cpus=cpus)
+    except (ConnectionError, OSError, RuntimeError, ValueError, RayError) as error:
         ray.shutdown()
+        if settings.address and _is_about_token(error):
+            raise CredentialsError(
+                f"the Ray cluster at {settings.address} refuses this start: {_HOW_TO_GET_IN}"
+            ) from error
         what = f"join the Ray cluster at {settings.address}" if settings.address else "start Ray"
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConnectionFailedError(
@@ -125,49 +171,86 @@ def _connect(address: str, namespace: str, *, log_to_driver: bool) -> Cluster:
     )
 
 
-def _start_local(settings: RaySettings, namespace: str, *, log_to_driver: bool) -> Cluster:
+def _start_local(
+    settings: RaySettings, namespace: str, *, log_to_driver: bool, cpus: float
+) -> Cluster:
     import ray  # noqa: PLC0415 - after its environment, see `join`
 
     # A folder of its own: two local clusters of one user never find each other's sockets.
-    folder = tempfile.TemporaryDirectory(prefix="voxray-", ignore_cleanup_errors=True)
-    before = os.environ.get("RAY_TMPDIR")
-    os.environ["RAY_TMPDIR"] = folder.name
-    (Path(folder.name) / "ray").mkdir()
+    folder = make_folder(namespace)
+    environment = {"RAY_TMPDIR": str(folder.path)}
+    if authentication(os.environ) is Authentication.FRESH:
+        environment["RAY_AUTH_TOKEN_PATH"] = str(folder.token_file)
+    secret = {name: os.environ.pop(name) for name in list(os.environ) if _is_secret(name)}
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    _forget_token()
     try:
         context = ray.init(
             address="local",
             namespace=namespace,
-            num_cpus=max(_MIN_LOGICAL_CPUS, os.cpu_count() or 1),
+            num_cpus=max(_MIN_LOGICAL_CPUS, os.cpu_count() or 1, math.ceil(cpus)),
             num_gpus=_gpu_count() or settings.logical_gpus,
             include_dashboard=settings.dashboard,
             dashboard_host="127.0.0.1",
             log_to_driver=log_to_driver,
             logging_level=logging.WARNING,
-            _temp_dir=str(Path(folder.name) / "ray"),
+            _temp_dir=str(folder.path / "ray"),
         )
     except BaseException:
-        folder.cleanup()
+        folder.close()
+        _restore(before)
         raise
     finally:
-        if before is None:
-            os.environ.pop("RAY_TMPDIR", None)
-        else:
-            os.environ["RAY_TMPDIR"] = before
+        os.environ.update(secret)
+    # The token has to be found for as long as the cluster is used; the folder is told already.
+    _restore({"RAY_TMPDIR": before["RAY_TMPDIR"]})
 
     def close() -> None:
         family = psutil.Process().children(recursive=True)
         ray.shutdown()
         _end_all(family)
-        with contextlib.suppress(OSError):
-            folder.cleanup()
+        folder.close()
+        _restore(before)
+        _forget_token()
 
     url = context.dashboard_url
     return Cluster(
         address=ray.get_runtime_context().gcs_address,
         dashboard_url=f"http://{url}" if url else None,
+        dashboard_token=folder.token_file if url and "RAY_AUTH_TOKEN_PATH" in before else None,
         local=True,
         close=close,
     )
+
+
+def _is_about_token(error: Exception) -> bool:
+    text = f"{type(error).__name__} {error}".lower()
+    return "authenticat" in text or "unauthorized" in text
+
+
+def _is_secret(name: str) -> bool:
+    """Whether a variable may hold a secret, by its name.
+
+    Ray's own processes have no use for those; ours get them as arguments, sealed.
+    """
+    return not name.startswith("RAY_") and any(part in name.upper() for part in _SECRET_PARTS)
+
+
+def _restore(before: Mapping[str, str | None]) -> None:
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _forget_token() -> None:
+    """Let Ray read its token anew: it keeps that of the cluster before in this process."""
+    from ray import _raylet  # noqa: PLC0415 - after its environment
+
+    if (loader := getattr(_raylet, "AuthenticationTokenLoader", None)) is not None:
+        loader.instance().reset_cache()
 
 
 def _end_all(family: list[psutil.Process]) -> None:

@@ -13,6 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from voxray.base.errors import VoxrayError
+from voxray.cli.command_line import hide_secrets
 
 _INTERRUPTED = 130
 
@@ -134,6 +135,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> None:
     """Entry point of the console script."""
+    hide_secrets()
     sys.exit(run())
 
 

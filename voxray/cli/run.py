@@ -37,8 +37,19 @@ Beside: TypeAlias = Callable[[Deployment], Coroutine[Any, Any, None]]
 @run_options
 @click.option("--simulation", is_flag=True, hidden=True, help="Lift the load limit.")
 @click.option("--detach", is_flag=True, help="Leave the app running on the cluster.")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Take the place of this app where it runs with another program or settings.",
+)
 def start(
-    program: Path, *, simulation: bool, detach: bool, config: Path | None, **flags: Any
+    program: Path,
+    *,
+    simulation: bool,
+    detach: bool,
+    replace: bool,
+    config: Path | None,
+    **flags: Any,
 ) -> None:
     """Run PROGRAM in production mode until Ctrl-C, which drains; a second one stops now.
 
@@ -60,7 +71,21 @@ def start(
             "--detach needs a Ray cluster that outlives this command; start one with "
             "`ray start --head` and give its address (--ray-address auto)"
         )
-    run_interruptibly(partial(run_app, program, settings, detach=detach), console.say)
+    presence = Presence(detach=detach, replace=replace)
+    run_interruptibly(partial(run_app, program, settings, presence=presence), console.say)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Presence:
+    """How an app comes to its cluster and stays there.
+
+    Attributes:
+        detach: the command returns as soon as the app runs, and leaves it running.
+        replace: it takes the place of this app where that runs with another program or settings.
+    """
+
+    detach: bool = False
+    replace: bool = False
 
 
 async def run_app(
@@ -68,7 +93,7 @@ async def run_app(
     settings: Settings,
     interrupts: Interrupts,
     *,
-    detach: bool = False,
+    presence: Presence = Presence(),
     drains: bool = True,
     beside: Beside | None = None,
 ) -> None:
@@ -78,7 +103,7 @@ async def run_app(
         program: the livekit-agents program.
         settings: of the app.
         interrupts: where the signals come from.
-        detach: return as soon as it runs, and leave it running.
+        presence: how it comes to its cluster and stays there.
         drains: whether the first signal lets calls end by themselves; without it they end now.
         beside: runs meanwhile; its end, unless it is an error, ends the app.
     """
@@ -89,17 +114,18 @@ async def run_app(
         log_to_driver=True,
         on_progress=console.say,
         on_joined=interrupts.listen,
+        replace=presence.replace,
     ) as deployment:
         run_file = write_run_file(
             RunFile(
                 app=deployment.app,
                 api=deployment.api_url,
-                pid=None if detach else os.getpid(),
+                pid=None if presence.detach else os.getpid(),
                 token=deployment.api_token,
             )
         )
         _introduce(deployment, program, drains=drains)
-        if detach:
+        if presence.detach:
             deployment.detach()
             console.say("left running; `voxray status` shows it, `voxray drain` ends it")
             return
@@ -123,6 +149,8 @@ def _introduce(deployment: Deployment, program: Path, *, drains: bool) -> None:
     console.say(f"api and metrics  {deployment.api_url}  (/status /metrics /sd)")
     if deployment.dashboard_url:
         console.say(f"ray dashboard    {deployment.dashboard_url}")
+    if deployment.dashboard_token:
+        console.say(f"  its token      in {deployment.dashboard_token}")
     console.say(
         "Ctrl-C drains, a second one stops now" if drains else "Ctrl-C ends all calls and stops"
     )
@@ -140,7 +168,7 @@ async def _attend(deployment: Deployment, interrupts: Interrupts, how: _Attendan
     first = interrupts.expect(_DRAINING if how.drains else _ENDING)
     second = interrupts.expect("stopping now")
     interrupts.expect("still stopping")
-    printer = asyncio.create_task(_print_events(deployment), name="print-events")
+    printer = asyncio.create_task(_print_all_events(deployment), name="print-events")
     over = asyncio.create_task(deployment.wait_over(), name="wait-over")
     tasks: list[asyncio.Task[Any]] = [printer, over]
     ends: list[asyncio.Task[Any]] = [over]
@@ -177,13 +205,19 @@ async def _first_of(signalled: asyncio.Event, *ends: "asyncio.Task[Any]") -> Non
             await waiter
 
 
-async def _print_events(deployment: Deployment) -> None:
-    async for event in _events(deployment):
+async def _print_all_events(deployment: Deployment) -> None:
+    async with asyncio.TaskGroup() as group:
+        for url in deployment.api_urls:
+            group.create_task(_print_events(deployment, url), name=f"print-events-{url}")
+
+
+async def _print_events(deployment: Deployment, url: str) -> None:
+    async for event in _events(deployment, url):
         if text := line_of(event):
             console.say(text)
 
 
-async def _events(deployment: Deployment) -> AsyncIterator[dict[str, Any]]:
+async def _events(deployment: Deployment, url: str) -> AsyncIterator[dict[str, Any]]:
     cursor = 0
     headers = {"Authorization": f"Bearer {deployment.api_token}"}
     timeout = aiohttp.ClientTimeout(total=_EVENT_WAIT_S + 5.0)
@@ -191,7 +225,7 @@ async def _events(deployment: Deployment) -> AsyncIterator[dict[str, Any]]:
         while True:
             try:
                 async with session.get(
-                    f"{deployment.api_url}/events",
+                    f"{url}/events",
                     params={"after": str(cursor), "wait": str(_EVENT_WAIT_S)},
                 ) as response:
                     page = await response.json()

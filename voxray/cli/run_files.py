@@ -1,5 +1,6 @@
 """Run files: how a command finds the apps that run on this machine, and their API's token."""
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ from voxray.base.errors import ConfigError
 from voxray.cli.home import user_home
 
 _FOLDER = "run"
+# The system's clock may be set a little between the two looks.
+_SAME_START_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,7 @@ class RunFile:
         api: address of its dispatcher's HTTP API, `http://host:port`.
         pid: the process whose end makes the file stale; None for an app that was left running
             on a cluster, which may be on other machines.
+        started_at: when that process began, Unix seconds: its number may be another's by now.
         token: what the API asks for; never printed.
     """
 
@@ -30,6 +34,7 @@ class RunFile:
     api: str
     pid: int | None
     token: str = field(repr=False)
+    started_at: float | None = field(default=None, compare=False)
 
 
 def write_run_file(run: RunFile, environment: Mapping[str, str] | None = None) -> Path:
@@ -45,7 +50,7 @@ def write_run_file(run: RunFile, environment: Mapping[str, str] | None = None) -
         fresh.unlink(missing_ok=True)
         # It holds a token: nobody else may read it, not for a moment.
         with os.fdopen(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            json.dump(asdict(run), file)
+            json.dump(asdict(run) | {"started_at": _start_of(run.pid)}, file)
         fresh.replace(path)
     except OSError as error:
         raise ConfigError(
@@ -53,6 +58,14 @@ def write_run_file(run: RunFile, environment: Mapping[str, str] | None = None) -
             "set VOXRAY_HOME to a folder of yours"
         ) from error
     return path
+
+
+def _start_of(pid: int | None) -> float | None:
+    if pid is None:
+        return None
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(pid).create_time()
+    return None
 
 
 def check_name_is_free(app: str, environment: Mapping[str, str] | None = None) -> None:
@@ -82,7 +95,7 @@ def read_run_files(environment: Mapping[str, str] | None = None) -> tuple[RunFil
     runs = []
     for path in sorted(_folder(environment).glob("*.json")):
         run = _read(path)
-        if run is not None and (run.pid is None or psutil.pid_exists(run.pid)):
+        if run is not None and (run.pid is None or _is_alive(run)):
             runs.append(run)
         else:
             path.unlink(missing_ok=True)
@@ -98,9 +111,20 @@ def _read(path: Path) -> RunFile | None:
             api=str(content["api"]),
             pid=None if pid is None else int(pid),
             token=str(content["token"]),
+            started_at=content.get("started_at"),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _is_alive(run: RunFile) -> bool:
+    try:
+        began = psutil.Process(run.pid).create_time()
+    except psutil.AccessDenied:
+        return True
+    except psutil.NoSuchProcess:
+        return False
+    return run.started_at is None or abs(began - run.started_at) < _SAME_START_S
 
 
 def _folder(environment: Mapping[str, str] | None) -> Path:

@@ -1,3 +1,4 @@
+import json
 import os
 import stat
 import subprocess
@@ -56,6 +57,15 @@ def test_files_of_processes_that_are_gone_are_deleted(environment):
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     path = write_run_file(run(pid=process.pid), environment)
+    assert read_run_files(environment) == ()
+    assert not path.exists()
+
+
+def test_a_number_that_another_process_has_by_now_is_no_sign_of_life(environment):
+    path = write_run_file(run(), environment)
+    content = json.loads(path.read_text())
+    assert read_run_files(environment)[0].started_at == content["started_at"]
+    path.write_text(json.dumps(content | {"started_at": content["started_at"] - 3600}))
     assert read_run_files(environment) == ()
     assert not path.exists()
 

@@ -271,6 +271,30 @@ async def test_on_loopback_no_token_is_asked_for_but_pages_are_kept_out(api):
     assert (await api.request("POST", "/drain", headers=bearer))[0] == 202
 
 
+async def test_no_route_but_health_answers_others_without_the_token():
+    source, log = Source(), EventsLog()
+    server = DispatcherApi(HttpSettings(host="0.0.0.0", port=0), source, log, token=TOKEN)
+    port = await server.start()
+    routes = {(each.method, each.path.format(job_id="AJ_1")) for each in server._routes()}
+    assert len(routes) > 8
+    try:
+        async with aiohttp.ClientSession() as session:
+            for method, path in routes:
+                for given in (
+                    {},
+                    {"Authorization": "Bearer "},
+                    {"Authorization": f"Bearer {TOKEN}x"},
+                ):
+                    async with session.request(
+                        method, f"http://127.0.0.1:{port}{path}", headers=given
+                    ) as response:
+                        healthy = path in {"/", "/healthz", "/readyz"}
+                        assert response.status == (200 if healthy else 401), (method, path)
+    finally:
+        await server.aclose()
+    assert source.drains == []
+
+
 async def test_beyond_loopback_everything_but_health_needs_the_token():
     async with serving("0.0.0.0") as api:
         for path in ("/", "/healthz", "/readyz"):

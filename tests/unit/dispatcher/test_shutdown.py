@@ -1,9 +1,12 @@
 import pytest
 
 from tests.fakes.dispatch_world import World, program
+from voxray.base.ids import ReplicaId
 from voxray.base.settings import HostSettings
 from voxray.dispatcher import commands as cmd
 from voxray.dispatcher import inputs as inp
+from voxray.dispatcher.role import Role
+from voxray.dispatcher.shutdown import FLEET_S, STOP_GRACE_S
 from voxray.observability import events as ev
 
 
@@ -139,3 +142,85 @@ def test_a_host_that_becomes_ready_too_late_is_stopped():
     one.hosts["late0001"] = one.hosts[min(one.hosts)].__class__("late0001", ready=True)
     one.watch("late0001")
     assert {each.host_id for each in one.of(cmd.StopHost)} == stopped | {"late0001"}
+
+
+# --- several dispatchers ---------------------------------------------------------------------
+
+
+def leader_of_two(jobs=1):
+    one = World(
+        hosts=HostSettings(sessions_per_host=4, min_hosts=1, max_hosts=2, idle_hosts=0),
+        role=Role(index=0, count=2),
+    )
+    one.advance(2.5)
+    one.tell(inp.PeersLooked(over=False))
+    return one, [one.offer() for _ in range(jobs)]
+
+
+def test_replicas_stay_for_the_calls_of_another_dispatcher():
+    one, (job_id,) = leader_of_two()
+    one.advance(1.0)
+    one.tell(inp.Drain(timeout_s=600.0))
+    one.finish(job_id)
+    one.advance(60.0)
+    assert one.of(cmd.StopHost)
+    assert not one.of(cmd.StopReplica)
+    assert not one.drained
+    one.tell(inp.PeersLooked(over=True))
+    one.advance(1.0)
+    assert one.of(cmd.StopReplica)
+    assert one.drained == 1
+
+
+def test_a_lost_replica_is_replaced_while_another_dispatcher_has_calls():
+    one, (job_id,) = leader_of_two()
+    one.advance(1.0)
+    one.tell(inp.Drain(timeout_s=600.0))
+    one.finish(job_id)
+    one.advance(5.0)
+    (replica,) = one.replicas
+    started = len(one.of(cmd.StartReplica))
+    one.kill_replica(replica)
+    one.advance(5.0)
+    assert len(one.of(cmd.StartReplica)) == started + 1
+
+
+def test_a_dispatcher_that_never_ends_does_not_hold_the_app_for_ever():
+    one, (job_id,) = leader_of_two()
+    one.advance(1.0)
+    one.tell(inp.Drain(timeout_s=10.0))
+    one.finish(job_id)
+    one.advance(10.0)
+    assert not one.drained
+    limits = one.info.shutdown_timeout_s + one.info.session_end_timeout_s
+    one.advance(limits + STOP_GRACE_S + 2 * FLEET_S)
+    assert one.drained == 1
+
+
+def test_a_stop_at_once_does_not_wait_for_other_dispatchers():
+    one, _ = leader_of_two()
+    one.tell(inp.ShutdownNow())
+    one.advance(1.0)
+    assert one.drained == 1
+
+
+def test_a_follower_leaves_the_replicas_alone():
+    one = World(role=Role(index=1, count=2))
+    one.advance(2.5)
+    assert not one.of(cmd.StartReplica)
+    replica = ReplicaId("speech-1")
+    one.replicas[replica] = True
+    one.beat_replica(replica)
+    assert [each.replica_id for each in one.core.snapshot().replicas] == ["speech-1"]
+    assert one.of(cmd.SetReplicas)[-1].replicas[0].replica_id == "speech-1"
+    # Out of sight for a while, and back: the same replica counts again.
+    one.tell(inp.ReplicaLost(replica_id=ReplicaId("speech-1"), evidence="its stream broke"))
+    assert one.of(cmd.SetReplicas)[-1].replicas == ()
+    one.advance(1.0)
+    assert one.of(cmd.SetReplicas)[-1].replicas[0].replica_id == "speech-1"
+    assert not one.of(ev.ReplicaLost) + one.of(ev.ReplicaReady)
+    one.tell(inp.Drain(timeout_s=60.0))
+    one.advance(2.0)
+    assert one.drained == 1
+    assert not one.of(cmd.StopReplica)
+    assert all(host_id.startswith("1-") for host_id in one.hosts)

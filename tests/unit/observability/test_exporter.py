@@ -45,6 +45,23 @@ def test_serves_the_registry_and_stops() -> None:
         _get(f"http://127.0.0.1:{port}/metrics")
 
 
+def test_other_machines_need_the_token() -> None:
+    server = MetricsServer("0.0.0.0", "", MetricsSink().registry, token="t0ken")
+    url = f"http://127.0.0.1:{server.start()}/metrics"
+    try:
+        for given in ("", "Bearer", "Bearer t0ke", "Basic t0ken", "Bearer t0ken2"):
+            request = urllib.request.Request(url, headers={"Authorization": given})
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(request, timeout=5)
+            caught.value.close()
+            assert caught.value.code == 401
+        request = urllib.request.Request(url, headers={"Authorization": "Bearer t0ken"})
+        with urllib.request.urlopen(request, timeout=5) as response:
+            assert response.status == 200
+    finally:
+        server.close()
+
+
 def test_takes_the_next_port_of_its_range_and_names_a_full_range() -> None:
     first = MetricsServer("127.0.0.1", "", MetricsSink().registry)
     port = first.start()
