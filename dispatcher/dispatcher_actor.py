@@ -129,8 +129,6 @@ def _keep_program(program: ProgramInfo) -> None:
 
 
 def _kept_program() -> ProgramInfo | None:
-    if not ray.get_runtime_context().was_current_actor_reconstructed:
-        return None
     kept = _internal_kv_get(_program_key())
     return ProgramInfo.model_validate_json(kept) if kept else None
 
