@@ -165,6 +165,8 @@ class ApiSource:
                 return [target.to_json() for target in self.scrape_targets()]
             case Question.STORY:
                 return self.story(JobId(str(argument)))
+            case Question.JOBS:
+                return self.jobs()
             case Question.DRAIN:
                 self.drain(argument if isinstance(argument, float) else None)
                 return None

@@ -217,7 +217,9 @@ class DispatcherApi:
         return web.json_response(own)
 
     async def _jobs(self, _: web.Request) -> web.Response:
-        return web.json_response({"jobs": [dict(job) for job in self._source.jobs()]})
+        others = [each.content or () for each in await self._ask(Question.JOBS)]
+        jobs = [dict(job) for jobs in (self._source.jobs(), *others) for job in jobs]
+        return web.json_response({"jobs": jobs})
 
     async def _simulate(self, request: web.Request) -> web.Response:
         body = read_json(await request.read())

@@ -22,6 +22,8 @@ class Question(StrEnum):
     """What its own `/sd` shows."""
     STORY = "story"
     """The story of a job (the argument is its id), or None."""
+    JOBS = "jobs"
+    """What its own `/jobs` shows."""
     DRAIN = "drain"
     """Drain within seconds (the argument; None for the settings' time)."""
 

@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 
 from voxray.base.errors import MissingPartError, VoxrayError
 from voxray.base.settings import Settings
-from voxray.cli.cluster import RAY_ENVIRONMENT
+from voxray.cli.cluster import RAY_ENVIRONMENT, Authentication, authentication
 from voxray.cli.home import build_home
 from voxray.loadtest.livekit_binary import PINNED_VERSION, find, find_go, server_version
 
@@ -126,6 +126,37 @@ def check_ray_environment(environment: Mapping[str, str]) -> Result:
             remedy="unset these variables: voxray sets its own",
         )
     return Result(name="ray environment", level=Level.OK, found="nothing in the way")
+
+
+def check_ray_authentication(environment: Mapping[str, str], address: str) -> Result:
+    """Check whether Ray asks those who reach its ports for a token: they could run code.
+
+    Args:
+        environment: what says how Ray is protected.
+        address: of the cluster to join; empty for a local Ray.
+    """
+    name = "ray authentication"
+    how = authentication(environment)
+    if how is Authentication.OFF:
+        return Result(
+            name=name,
+            level=Level.WARNING,
+            found="off (RAY_AUTH_MODE): whoever reaches Ray's ports runs code",
+            remedy="unset RAY_AUTH_MODE, or set it to token",
+        )
+    if not address:
+        source = "a fresh one for each start" if how is Authentication.FRESH else "as given"
+        return Result(name=name, level=Level.OK, found=f"on, by a token ({source})")
+    if how is Authentication.GIVEN:
+        return Result(name=name, level=Level.OK, found="on, by the token of the environment")
+    if (Path.home() / ".ray" / "auth_token").is_file():
+        return Result(name=name, level=Level.OK, found="on, by the token in ~/.ray/auth_token")
+    return Result(
+        name=name,
+        level=Level.WARNING,
+        found=f"no token for the cluster at {address}",
+        remedy="set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH, if the cluster asks for one",
+    )
 
 
 def check_livekit_server(environment: Mapping[str, str]) -> Result:
