@@ -159,18 +159,20 @@ async def voxray_app(
     timeout_s: float = 90.0,
     port: int = 0,
     ends: bool = True,
+    command: str = "start",
 ) -> AsyncIterator[RunningApp]:
-    """Run `voxray start` until it is ready; end it by Ctrl-C, and check that nothing is left.
+    """Run `voxray start`, or another command, until it is ready.
 
-    With `ends` false the command is killed instead, and what it leaves is the test's to see to.
+    Afterwards end it by Ctrl-C, and check that nothing is left. With `ends` false the command is
+    killed instead, and what it leaves is the test's to see to.
     """
     port = port or free_port()
     log = home / "start.log"
-    command = (
+    line = (
         sys.executable,
         "-m",
         "voxray",
-        "start",
+        command,
         str(program),
         "--http-port",
         str(port),
@@ -178,7 +180,7 @@ async def voxray_app(
     )
     with log.open("wb") as output:
         process = start_child(
-            command,
+            line,
             output=output,
             environment={**environment_for(server, home), **(environment or {})},
             folder=home,

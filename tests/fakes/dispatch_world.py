@@ -255,9 +255,25 @@ class World:
         )
         return job
 
-    def change_program(self, version: str) -> None:
+    def simulate(self) -> JobId:
+        """A person asks for a job in a room of theirs."""
+        self._number += 1
+        job_id = JobId(f"job-{self._number}")
+        self.tell(
+            inp.Simulated(
+                job_id=job_id,
+                room=f"room-{job_id}",
+                job=b"job",
+                url="ws://livekit",
+                token="signed by us",
+                identity="agent-me",
+            )
+        )
+        return job_id
+
+    def change_program(self, version: str, *, relaunch: bool = False) -> None:
         self.info = self.info.model_copy(update={"version": version})
-        self.tell(inp.ProgramChanged(program=self.info))
+        self.tell(inp.ProgramChanged(program=self.info, relaunch=relaunch))
 
     def disconnect(self) -> None:
         for job in self.core._state.jobs:

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from tests.fakes.dispatch_world import World, program
 from voxray.actors.contracts import HostHeartbeat, JobPhase, JobStatus, RequestAnswer
 from voxray.base.settings import HostSettings
+from voxray.dispatcher import commands as cmd
 from voxray.dispatcher import inputs as inp
 from voxray.dispatcher.jobs import JobState
 from voxray.observability import events as ev
@@ -80,9 +81,20 @@ class CoreMachine(RuleBasedStateMachine):
                 assert limit is None or before.get(job.tenant, 0) < limit
         self.world.advance(then)
 
-    @rule(version=st.sampled_from(["v1", "v2", "v3"]), then=st.sampled_from([0.0, 0.5, 3.0]))
-    def change_program(self, version, then):
-        self.world.change_program(version)
+    @rule(then=st.sampled_from([0.0, 0.1, 1.0]))
+    def simulate(self, then):
+        job_id = self.world.simulate()
+        self.world.advance(then)
+        told = (cmd.UpdateJob, cmd.AnswerAvailability)
+        assert not [each for each in self.world.of(told) if each.job_id == job_id]
+
+    @rule(
+        version=st.sampled_from(["v1", "v2", "v3"]),
+        relaunch=st.booleans(),
+        then=st.sampled_from([0.0, 0.5, 3.0]),
+    )
+    def change_program(self, version, relaunch, then):
+        self.world.change_program(version, relaunch=relaunch)
         self.world.advance(then)
 
     @rule(data=st.data(), load=st.sampled_from([None, 0.0, 0.3, 0.6, 1.0]))

@@ -66,6 +66,10 @@ def demo(  # noqa: PLR0913 - one parameter for each option of the command
     """Let a synthetic caller ask the timetable example three questions aloud.
 
     Exits with 0 only if all of them were understood and answered with the right facts.
+
+    \b
+    Example:
+      voxray demo --keep
     """
     if not record.absolute().parent.is_dir():
         raise ConfigError(f"--record {record}: there is no folder {record.parent} to write to")

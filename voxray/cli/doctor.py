@@ -30,7 +30,13 @@ _Check = Callable[[], Result | tuple[Result, ...]]
     help="Settings file (default: voxray.yaml, if it is there).",
 )
 def doctor(*, as_json: bool, config: Path | None) -> None:
-    """Check every part that voxray needs; exit 1 if one is missing."""
+    """Check every part that voxray needs; exit 1 if one is missing.
+
+    \b
+    Example:
+      voxray doctor
+      voxray doctor --json
+    """
     faults: list[Result] = []
     try:
         settings = load_settings(os.environ, file=config)

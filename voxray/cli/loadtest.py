@@ -60,6 +60,10 @@ def loadtest(  # noqa: PLR0913 - one parameter for each option of the command
 
     The agent has to know the questions: those of examples/timetable, or those of --questions.
     Exits with 1 when an answer is missing.
+
+    \b
+    Example:
+      voxray loadtest --rooms 10 --turns 5
     """
     access = _access(url, api_key, api_secret, agent_name)
     console = Console(stderr=True)

@@ -111,15 +111,18 @@ def _parse(answer: bytes, path: Path, exit_code: int | None) -> ProbedProgram:
 def _own_sources() -> set[Path]:
     """Return the Python files that were imported from folders that somebody edits."""
     installed = {Path(each).resolve() for each in sysconfig.get_paths().values()}
-    found = set()
-    for name, module in tuple(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        # We ourselves are no part of the program, wherever we run from.
-        if isinstance(file, str) and name.partition(".")[0] not in {"voxray", "__main__"}:
-            path = Path(file).resolve()
-            if path.suffix == ".py" and not any(folder in path.parents for folder in installed):
-                found.add(path)
-    return found
+    # We ourselves are no part of the program, wherever and under whatever name we run.
+    found = {
+        Path(file).resolve()
+        for name, module in tuple(sys.modules.items())
+        if isinstance(file := getattr(module, "__file__", None), str)
+        and name.partition(".")[0] != "voxray"
+    } - {Path(__file__).resolve()}
+    return {
+        path
+        for path in found
+        if path.suffix == ".py" and not any(folder in path.parents for folder in installed)
+    }
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ def watched_folders(program: Path, sources: Iterable[Path]) -> tuple[Path, ...]:
     of what it imports from elsewhere. None lies within another.
     """
     own = program.expanduser().resolve().parent
-    while (own / "__init__.py").is_file():
+    while (own.parent / "__init__.py").is_file():
         own = own.parent
     folders = {own, *(source.parent for source in sources)}
     return tuple(

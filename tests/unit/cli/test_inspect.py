@@ -2,16 +2,21 @@
 
 import json
 import os
+import time
 
+import click
 import pytest
 from aiohttp import web
 
 from voxray.base.lifecycle import LoopThread
 from voxray.base.settings import HttpSettings
+from voxray.cli import main
 from voxray.cli.main import run
+from voxray.cli.options import complete_jobs
 from voxray.cli.run_files import RunFile, write_run_file
 from voxray.dispatcher.events_log import EventsLog
 from voxray.dispatcher.health import DispatcherApi
+from voxray.observability.events import TurnDone
 
 STATUS = {
     "dispatchers": [
@@ -128,7 +133,8 @@ class Api:
 
     async def _start(self, host, token):
         settings = HttpSettings(host=host, port=0)
-        self.server = DispatcherApi(settings, self.source, EventsLog(), token=token)
+        self.log = EventsLog()
+        self.server = DispatcherApi(settings, self.source, self.log, token=token)
         self.port = await self.server.start()
 
     def close(self):
@@ -177,6 +183,72 @@ def test_an_empty_app(api, capsys, monkeypatch):
     monkeypatch.setattr(Source, "status", lambda _: {})
     assert run(["status"]) == 0
     assert "Hosts: none" in capsys.readouterr().out
+
+
+def test_jobs(api, capsys):
+    assert run(["jobs"]) == 0
+    out = capsys.readouterr().out
+    for text in ("AJ_one", "AJ_two", "AJ_three", "ended", "success", "its audio is published"):
+        assert text in out
+    assert run(["jobs", "--json", "--limit", "2"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"jobs": JOBS[:2]}
+
+
+def test_a_story_by_the_beginning_of_its_id(api, capsys):
+    assert run(["story", "AJ_o", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["job"] == "AJ_one"
+    assert run(["story", "AJ_t"]) == 2
+    error = capsys.readouterr().err
+    assert "job AJ_t may be AJ_two, AJ_three; give more of its id" in error
+
+
+def test_job_ids_are_completed(api):
+    command = main.cli.get_command(click.Context(main.cli), "story")
+    ctx = click.Context(command)
+    ctx.params = {"app": "demo", "api": None}
+    found = complete_jobs(ctx, command.params[0], "AJ_t")
+    assert [(each.value, each.help) for each in found] == [
+        ("AJ_two", "resuming in r"),
+        ("AJ_three", "ended in r"),
+    ]
+
+
+def test_top_prints_once_without_a_terminal(api, capsys):
+    api.log.emit(
+        TurnDone(job_id="AJ_one", room="r", agent="a", number=1, stages={"e2e": 0.75}, at=1.0)
+    )
+    assert run(["top"]) == 0
+    out = capsys.readouterr().out
+    for text in ("demo: running", "1 + 0 reserved of 24 slots", "p95 750 ms of 1", "AJ_two"):
+        assert text in out
+    assert "[bold]room[/bold]" not in out
+    assert run(["top", "--once", "--rooms"]) == 0
+    assert "[bold]room[/bold]" in capsys.readouterr().out
+    assert run(["top", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["turns"] == {"count": 1, "p50_s": 0.75, "p95_s": 0.75}
+    assert [call["id"] for call in shown["calls"]] == ["AJ_one", "AJ_two"]
+
+
+def test_a_drain_can_be_waited_for(api, capsys, monkeypatch):
+    looks = []
+
+    def status(_):
+        looks.append(1)
+        state = "draining" if len(looks) < 3 else "drained"
+        return STATUS | {"dispatchers": [{"state": state}]}
+
+    monkeypatch.setattr(Source, "status", status)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    assert run(["drain", "--wait", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"state": "drained"}
+    assert len(looks) == 3
+
+
+def test_a_drain_that_fails_is_told(api, capsys, monkeypatch):
+    monkeypatch.setattr(Source, "status", lambda _: {"dispatchers": [{"state": "failed"}]})
+    assert run(["drain", "--wait"]) == 1
+    assert "the app failed while it drained" in capsys.readouterr().err
 
 
 def test_story(api, capsys):

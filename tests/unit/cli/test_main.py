@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -70,7 +71,11 @@ def test_every_command_that_is_listed_loads_and_explains_itself(capsys):
     for name in module.cli.list_commands(click.Context(module.cli)):
         assert f"  {name} " in overview
         assert run([name, "--help"]) == 0
-        assert "Usage: voxray " + name in capsys.readouterr().out
+        explained = capsys.readouterr().out
+        assert "Usage: voxray " + name in explained
+        # Not rewrapped: each line of an example can be copied.
+        example = rf"^  Example:\n(    .*\n)*?    (.*\()?voxray {name}"
+        assert re.search(example, explained, re.MULTILINE)
 
 
 def test_a_command_whose_module_is_not_here_is_unknown(monkeypatch, capsys):
