@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from voxray.base.ids import HostId, JobId, ReplicaId
 
+STANDS_IN = "voxray.stands_in_for"
+"""Attribute of the dispatches that voxray itself creates; the program does not get to see it."""
+
 
 class _Message(BaseModel):
     model_config = ConfigDict(

@@ -8,13 +8,20 @@ from livekit.agents import JobRequest
 from livekit.agents.job import JobAcceptArguments
 from livekit.protocol import agent
 
-from voxray.actors.contracts import AcceptArguments, RequestAnswer
+from voxray.actors.contracts import STANDS_IN, AcceptArguments, RequestAnswer
 from voxray.base.lifecycle import TaskOwner
 
 logger = logging.getLogger(__name__)
 
 # LiveKit drops a job whose availability answer takes 3 s; the answer has a way to go.
 ANSWER_TIMEOUT_S = 2.0
+
+
+def read_job(data: bytes) -> agent.Job:
+    """Return a serialised job as the program is to see it."""
+    job = agent.Job.FromString(data)
+    job.attributes.pop(STANDS_IN, None)
+    return job
 
 
 async def ask_program(

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 from livekit import rtc
 from livekit.agents import AgentSession, JobContext
 from livekit.agents.job import JobAcceptArguments, RunningJobInfo
-from livekit.protocol import agent
 from opentelemetry import context as otel_context
 
 from voxray.actors.contracts import JobOrder, JobPhase, JobStatus
+from voxray.actors.job_request import read_job
 from voxray.actors.livekit_compat import JobDriver, JobEnd
 from voxray.actors.loop_watch import BlockThresholds
 from voxray.actors.program import InferenceExecutor, LoadedProgram
@@ -323,7 +323,7 @@ def _running_job(order: JobOrder, *, launched_at: float) -> RunningJobInfo:
             metadata=accept.metadata,
             attributes=dict(accept.attributes),
         ),
-        job=agent.Job.FromString(order.job),
+        job=read_job(order.job),
         url=order.url,
         token=order.token,
         worker_id=order.worker_id,

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable
 
 from livekit.agents.job import RunningJobInfo
-from livekit.protocol import agent
 
 from voxray.actors.block_reports import report_blocks
 from voxray.actors.contracts import (
@@ -24,7 +23,7 @@ from voxray.actors.contracts import (
     RequestAnswer,
     TurnReport,
 )
-from voxray.actors.job_request import ask_program
+from voxray.actors.job_request import ask_program, read_job
 from voxray.actors.job_task import HostResources, JobTask
 from voxray.actors.job_threads import ScopedExecutor
 from voxray.actors.livekit_compat import show_active_jobs
@@ -118,9 +117,7 @@ class SessionHost:
 
     async def request(self, job: bytes) -> RequestAnswer:
         """Run the program's `request_fnc` for a serialised `livekit.Job`."""
-        return await ask_program(
-            self._shared.program.hooks.request_fnc, agent.Job.FromString(job), self._tasks
-        )
+        return await ask_program(self._shared.program.hooks.request_fnc, read_job(job), self._tasks)
 
     async def start_job(self, order: JobOrder) -> None:
         """Start one generation of a job; how it goes on is reported.

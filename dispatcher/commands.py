@@ -10,6 +10,8 @@ from typing import Literal, TypeAlias
 from voxray.actors.contracts import AcceptArguments, JobOrder, ProgramInfo, ReplicaEndpoint
 from voxray.base.ids import HostId, JobId, ReplicaId
 from voxray.base.settings import ReplicaGroupSettings
+from voxray.dispatcher.origins import CallKey
+from voxray.dispatcher.room_views import DispatchRecord
 from voxray.observability.events import Event
 
 
@@ -58,6 +60,41 @@ class CheckRoom:
     job_id: JobId
     room: str
     identity: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListRooms:
+    """List all rooms; `RoomsListed` comes back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewRoom:
+    """Look at a room's dispatches and participants; `RoomViewed` comes back."""
+
+    room: str
+    sid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateDispatch:
+    """Create a dispatch that stands in for one without a job; `DispatchCreated` comes back.
+
+    Attributes:
+        like: the dispatch whose metadata, attributes and restart policy it gets.
+    """
+
+    key: CallKey
+    room: str
+    room_sid: str
+    like: DispatchRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeleteDispatch:
+    """Delete a stand-in; LiveKit ends its job, if it has one. Nothing comes back."""
+
+    room: str
+    dispatch_id: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +192,10 @@ Command: TypeAlias = (
     | UpdateWorker
     | UpdateJob
     | CheckRoom
+    | ListRooms
+    | ViewRoom
+    | CreateDispatch
+    | DeleteDispatch
     | RunRequest
     | StartJob
     | StopJob

@@ -9,7 +9,7 @@ import random
 
 from voxray.actors.contracts import ProgramInfo, TurnReport
 from voxray.base.ids import JobId
-from voxray.base.settings import HostSettings, InferenceSettings
+from voxray.base.settings import HostSettings, InferenceSettings, ReconcilerSettings
 from voxray.base.timing import Clock
 from voxray.dispatcher import inputs as inp
 from voxray.dispatcher.capacity import LoadReport, report_load
@@ -21,6 +21,7 @@ from voxray.dispatcher.loop_reports import report_loop
 from voxray.dispatcher.membership import Membership
 from voxray.dispatcher.offers import OfferDesk
 from voxray.dispatcher.placer import Placer
+from voxray.dispatcher.reconciler import Reconciler
 from voxray.dispatcher.reload import Reload
 from voxray.dispatcher.replicas import ReplicaSet
 from voxray.dispatcher.role import Role
@@ -79,6 +80,7 @@ class DispatcherCore:
         self._host_ids = role.new_host_id
         self._supervisor = Supervisor(state, placer)
         self._offers = OfferDesk(state, placer, self._supervisor)
+        self._reconciler = Reconciler(state, self._supervisor, ReconcilerSettings(enabled=False))
         self._terminations = TerminationDesk(state, self._supervisor, self._offers)
         self._replicas = ReplicaSet(state, inference, rng, owner=role.leads)
         self._membership = Membership(state, self._supervisor, self._offers, self._replicas, rng)
@@ -90,6 +92,17 @@ class DispatcherCore:
         self._told_worker: UpdateWorker | None = None
         self._told_capacity: ev.CapacityChanged | None = None
         self._was_registered = False
+
+    def search_rooms(self, settings: ReconcilerSettings, *, alone: bool = True) -> None:
+        """Make this the dispatcher that searches for rooms without an agent.
+
+        Of several dispatchers of an app one does. Before the first input.
+
+        Args:
+            settings: how often to look, and how much at most.
+            alone: whether no other dispatcher takes this app's jobs.
+        """
+        self._reconciler = Reconciler(self._state, self._supervisor, settings, alone=alone)
 
     def handle(self, item: inp.Input) -> list[Command]:
         """Take one input and return what is to be done, in order.
@@ -125,6 +138,7 @@ class DispatcherCore:
             self._shutdown.next_deadline(),
             state.jobs.next_due(),
             state.wake_ups[0] if state.wake_ups else None,
+            self._reconciler.next_deadline(),
         ]
         return min((time for time in times if time is not None), default=None)
 
@@ -172,6 +186,8 @@ class DispatcherCore:
                 self._terminations.room_checked(item)
             case inp.LoopReported():
                 report_loop(self._state, item)
+            case inp.RoomsListed() | inp.RoomViewed() | inp.DispatchCreated():
+                self._reconciler.handle(item)
             case inp.TurnReported():
                 self._turn(item.report)
             case inp.WorkerRegistered():
@@ -217,6 +233,7 @@ class DispatcherCore:
         self._reload.advance()
         self._supervisor.place_waiting()
         self._offers.serve_held()
+        self._reconciler.settle()
         self._membership.keep_pool(self._host_ids)
         self._replicas.keep()
         self._shutdown.advance()
@@ -250,6 +267,7 @@ class DispatcherCore:
         self._told_worker = None
         state.emit(ev.WorkerRegistered(worker_id=worker_id, reconnect=self._was_registered))
         self._was_registered = True
+        self._reconciler.registered()
 
     def _disconnected(self, reason: str) -> None:
         self._state.registered = False

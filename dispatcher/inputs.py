@@ -21,6 +21,11 @@ from voxray.actors.contracts import (
     TurnReport,
 )
 from voxray.base.ids import HostId, JobId, ReplicaId
+from voxray.dispatcher.origins import NO_CALL, JobOrigin
+from voxray.dispatcher.survey_inputs import DispatchCreated as DispatchCreated  # noqa: PLC0414
+from voxray.dispatcher.survey_inputs import RoomsListed as RoomsListed  # noqa: PLC0414
+from voxray.dispatcher.survey_inputs import RoomViewed as RoomViewed  # noqa: PLC0414
+from voxray.dispatcher.survey_inputs import SurveyInput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +54,7 @@ class Offered:
         received_at: Unix seconds.
         metadata: of the job; it may name a tenant.
         traceparent: W3C trace context of the dispatch, or empty.
+        origin: which call it is for.
     """
 
     job_id: JobId
@@ -57,6 +63,7 @@ class Offered:
     received_at: float
     metadata: str = ""
     traceparent: str = ""
+    origin: JobOrigin = NO_CALL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,5 +328,12 @@ class PeersLooked:
 ControlInput: TypeAlias = FleetFound | Tick | Drain | ShutdownNow | PeersLooked | ProgramChanged
 
 Input: TypeAlias = (
-    WorkerInput | OfferInput | Simulated | JobInput | HostInput | ReplicaInput | ControlInput
+    WorkerInput
+    | OfferInput
+    | Simulated
+    | JobInput
+    | SurveyInput
+    | HostInput
+    | ReplicaInput
+    | ControlInput
 )

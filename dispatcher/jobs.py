@@ -17,6 +17,7 @@ from enum import StrEnum
 from voxray.actors.contracts import AcceptArguments, JobPhase, PlacementCause
 from voxray.base.ids import HostId, JobId
 from voxray.dispatcher.capacity import Permit
+from voxray.dispatcher.origins import NO_CALL, JobOrigin
 
 STORY_LENGTH = 64
 """Entries kept of one job; the oldest go first."""
@@ -126,6 +127,7 @@ class Job:
 
     Attributes:
         payload: serialised `livekit.Job`.
+        origin: which call it is for.
         received_at, accepted_at: Unix seconds.
         tenant: whose call it is, or empty.
         simulated: begun by us; LiveKit's dispatch knows nothing of it.
@@ -152,6 +154,7 @@ class Job:
     traceparent: str = ""
     tenant: str = ""
     simulated: bool = False
+    origin: JobOrigin = NO_CALL
     state: JobState = JobState.OFFERED
     outcome: JobOutcome | None = None
     host_id: HostId | None = None

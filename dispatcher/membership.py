@@ -170,7 +170,7 @@ class Membership:
             longest_empty=index.longest_empty(HostCondition.READY, RETIRED_AT_ONCE),
             starting=index.count(HostCondition.STARTING),
             others=index.others(),
-            waiting=len(state.waiting) + len(state.held),
+            waiting=len(state.waiting) + len(state.held) + state.line.claims(state.now),
             expected=state.demand.expected(state.now),
         )
 

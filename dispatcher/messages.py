@@ -11,8 +11,10 @@ from typing import Literal, TypeAlias, assert_never
 from google.protobuf.message import DecodeError
 from livekit.protocol import agent, models
 
+from voxray.actors.contracts import STANDS_IN
 from voxray.base.errors import ProtocolError
 from voxray.base.ids import JobId
+from voxray.dispatcher.origins import NO_CALL, JobOrigin, read_stand_in
 
 # --- worker to LiveKit ---------------------------------------------------------------------
 
@@ -213,6 +215,20 @@ def decode(data: bytes) -> ServerMessage:
     kind = wire.WhichOneof("message")
     reader = _READERS.get(kind or "")
     return reader(wire) if reader is not None else UnknownMessage(kind=kind or "unknown")
+
+
+def origin_of(job: bytes) -> JobOrigin:
+    """Return which call a serialised `livekit.Job` is for; bytes that are none say nothing."""
+    try:
+        wire = agent.Job.FromString(job)
+    except DecodeError:
+        return NO_CALL
+    return JobOrigin(
+        dispatch_id=wire.dispatch_id,
+        room_sid=wire.room.sid,
+        participant=wire.participant.sid,
+        stand_in=read_stand_in(wire.attributes.get(STANDS_IN, "")),
+    )
 
 
 def _registration(request: RegisterWorkerRequest) -> agent.RegisterWorkerRequest:

@@ -7,10 +7,12 @@ from voxray.base.ids import HostId, JobId
 from voxray.dispatcher.commands import AnswerAvailability, RunRequest, UpdateJob
 from voxray.dispatcher.inputs import Assigned, Offered, OfferInput, RequestAnswered, RequestFailed
 from voxray.dispatcher.jobs import UNASSIGNED, Assignment, Job, JobOutcome, JobState
+from voxray.dispatcher.placement import NoFit
 from voxray.dispatcher.placer import Placer
 from voxray.dispatcher.state import CoreState
 from voxray.dispatcher.supervisor import Supervisor
 from voxray.dispatcher.tenants import tenant_of
+from voxray.dispatcher.waiting_line import CallEnd
 from voxray.observability import events as ev
 
 ANSWER_S = 2.5
@@ -23,6 +25,18 @@ MAX_ASKED = 3
 """Hosts that are asked about one offer, if one after the other is lost."""
 ASSIGNMENT_S = 7.5
 """How long we wait for the assignment after saying yes (`ASSIGNMENT_TIMEOUT` of livekit-agents)."""
+
+
+QUEUED = "calls that wait have the free slots"
+"""Why an offer gets none of the free slots."""
+_MEANING = {
+    "full": CallEnd.UNSERVED,
+    "tenant_limit": CallEnd.UNSERVED,
+    "error": CallEnd.FAULT,
+    "rejected": CallEnd.OVER,
+    "duplicate": CallEnd.ASIDE,
+    "draining": CallEnd.ASIDE,
+}
 
 
 class OfferDesk:
@@ -61,9 +75,8 @@ class OfferDesk:
         elif not job.answered:
             self._refuse(job, "error", f"request_fnc gave no answer within {REQUEST_S} s")
         else:
-            self._placer.end(
-                job, JobOutcome.REJECTED, f"no assignment within {ASSIGNMENT_S} s of our answer"
-            )
+            reason = f"no assignment within {ASSIGNMENT_S} s of our answer"
+            self._placer.end(job, JobOutcome.REJECTED, reason, CallEnd.UNSERVED)
 
     def host_lost(self, job: Job) -> None:
         """A job that is not assigned yet lost the host of its slot."""
@@ -80,12 +93,13 @@ class OfferDesk:
         if job.answered:
             self._placer.end(job, JobOutcome.REJECTED, reason)
         else:
-            self._refuse(job, "error", reason)
+            self._refuse(job, "error", reason, call=CallEnd.OVER)
 
     def disconnected(self) -> None:
         """The websocket broke: LiveKit offers what was not assigned to somebody else."""
         for job in self._unassigned():
-            self._placer.end(job, JobOutcome.REJECTED, "the connection to livekit broke")
+            reason = "the connection to livekit broke"
+            self._placer.end(job, JobOutcome.REJECTED, reason, CallEnd.UNSERVED)
 
     def refuse_all(self) -> None:
         """A drain begins: refuse what is not answered yet; what was promised is kept."""
@@ -123,9 +137,15 @@ class OfferDesk:
             offered_at=state.now,
             traceparent=item.traceparent,
             tenant=tenant_of(item.metadata, state.settings.tenant_key),
+            origin=item.origin,
         )
+        wanted = state.line.wanted(job.origin)
         state.jobs.open(job, cause="offered", at=state.wall)
-        if not state.accepting:
+        state.line.opened(job)
+        if not wanted:
+            # Another worker must not take it either.
+            self._refuse(job, "duplicate", "its call has an agent or needs none", terminate=True)
+        elif not state.accepting:
             self._refuse(job, "draining", "draining")
         elif not self._reserve(job):
             self._hold_or_refuse(job)
@@ -144,7 +164,10 @@ class OfferDesk:
             False when the job still needs a slot; a job of a tenant at its limit is refused.
         """
         state = self._state
-        if (missing := self._placer.seat(job)) is not None:
+        missing: NoFit | None = NoFit(reason=QUEUED)
+        if state.line.admits(job.origin.key, state.free_slots(), state.now):
+            missing = self._placer.seat(job)
+        if missing is not None:
             if missing.tenant_limit:
                 self._refuse(job, "tenant_limit", missing.reason)
                 return True
@@ -172,7 +195,8 @@ class OfferDesk:
         state = self._state
         until = job.offered_at + HOLD_S
         coming = state.hosts.ready_soon(state.now, until - state.now)
-        expected = coming * state.settings.slots_per_host - len(state.waiting) - len(state.held)
+        ahead = len(state.waiting) + len(state.held) + state.line.claims(state.now)
+        expected = coming * state.settings.slots_per_host - ahead
         if state.now < until and expected > 0:
             state.held[job.job_id] = None
             job.deadline = until
@@ -218,9 +242,17 @@ class OfferDesk:
         state.jobs.note(job, "accepted", state.wall)
         self._answer(job, "accepted")
 
-    def _refuse(self, job: Job, outcome: str, reason: str, *, terminate: bool = False) -> None:
+    def _refuse(
+        self,
+        job: Job,
+        outcome: str,
+        reason: str,
+        *,
+        terminate: bool = False,
+        call: CallEnd | None = None,
+    ) -> None:
         self._answer(job, outcome, terminate=terminate)
-        self._placer.end(job, JobOutcome.REJECTED, reason)
+        self._placer.end(job, JobOutcome.REJECTED, reason, call or _MEANING[outcome])
 
     def _answer(self, job: Job, outcome: str, *, terminate: bool = False) -> None:
         state = self._state

@@ -9,6 +9,7 @@ from voxray.dispatcher.jobs import Job, JobOutcome
 from voxray.dispatcher.placement import NoFit
 from voxray.dispatcher.state import CoreState
 from voxray.dispatcher.tenants import at_limit, tenant_limit
+from voxray.dispatcher.waiting_line import CallEnd
 from voxray.observability import events as ev
 
 
@@ -85,6 +86,7 @@ class Placer:
             simulated=job.simulated,
         )
         state.jobs.note(job, f"placed ({cause})", state.wall)
+        state.line.launched(job, state.wall)
         host_id = job.permit.host_id
         state.send(StartJob(host_id=host_id, order=order, resign_token=job.generation > 1))
         state.emit(
@@ -99,14 +101,19 @@ class Placer:
             return None
         return NoFit(reason=at_limit(job.tenant, limit), tenant_limit=True)
 
-    def end(self, job: Job, outcome: JobOutcome, reason: str) -> None:
-        """End a job: its slot is free, LiveKit is told, its story is kept."""
+    def end(self, job: Job, outcome: JobOutcome, reason: str, call: CallEnd = CallEnd.OVER) -> None:
+        """End a job: its slot is free, LiveKit is told, its story is kept.
+
+        Args:
+            call: what it means for the caller.
+        """
         state = self._state
         host_id = job.host_id
         self.unseat(job)
         state.waiting.pop(job.job_id, None)
         state.held.pop(job.job_id, None)
         state.jobs.end(job, outcome, cause=reason, at=state.wall)
+        state.line.ended(job, call, state.now, state.wall)
         if job.assignment is not None and not job.simulated:
             success = outcome is JobOutcome.SUCCESS
             state.send(

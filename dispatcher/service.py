@@ -39,6 +39,7 @@ from voxray.dispatcher.messages import AvailabilityRequest
 from voxray.dispatcher.peer_watch import PeerWatch
 from voxray.dispatcher.peers import Peers, Question
 from voxray.dispatcher.phases import Phase, PhaseBoard
+from voxray.dispatcher.room_survey import RoomSurveyor, SurveyOrder
 from voxray.dispatcher.rooms import RoomDirectory
 from voxray.dispatcher.simulated import simulated_job
 from voxray.dispatcher.tokens import resign
@@ -92,6 +93,8 @@ class DispatcherService:
         self._address = access.address
         self._proxy = proxy_for(settings.livekit.url, access.environment)
         self._core = DispatcherCore(settings.hosts, settings.inference, program, clock, role=role)
+        if role.leads:
+            self._core.search_rooms(settings.reconciler, alone=not role.others)
         self._phases = PhaseBoard(
             # The others take jobs without waiting for the first one's replicas.
             settings.inference if role.leads else InferenceSettings(groups=())
@@ -105,6 +108,7 @@ class DispatcherService:
         self._runner = FleetRunner(fleet, self._tell, lambda old: resign(old, secret))
         self._connection = self._new_connection()
         self._rooms = RoomDirectory(settings.livekit, proxy=self._proxy)
+        self._surveyor = RoomSurveyor(settings.livekit, program, proxy=self._proxy)
         identity = Identity(
             app=settings.app, node=access.node, index=role.index, api=self._api_address
         )
@@ -201,6 +205,7 @@ class DispatcherService:
         await self._tasks.aclose()
         await self._connection.aclose()
         await self._rooms.aclose()
+        await self._surveyor.aclose()
         await self._runner.aclose()
         await asyncio.to_thread(self._tracing.shutdown)
 
@@ -229,6 +234,8 @@ class DispatcherService:
                     self._connection.send(intent_of(command))
             case cmd.CheckRoom():
                 self._tasks.spawn(f"check-room-{command.job_id}", self._check_room(command))
+            case cmd.ListRooms() | cmd.ViewRoom() | cmd.CreateDispatch() | cmd.DeleteDispatch():
+                self._tasks.spawn(type(command).__name__, self._survey(command))
             case cmd.EmitEvent(event=event):
                 self._emit(event)
             case cmd.Drained():
@@ -336,6 +343,11 @@ class DispatcherService:
     async def _check_room(self, command: cmd.CheckRoom) -> None:
         answer = await self._rooms.look(command.room, command.identity)
         self._tell(inp.RoomChecked(job_id=command.job_id, answer=answer))
+
+    async def _survey(self, order: SurveyOrder) -> None:
+        answer = await self._surveyor.run(order)
+        if answer is not None:
+            self._tell(answer)
 
     def _failed(self, task: str, error: BaseException) -> None:
         logger.error("task failed", extra={"task": task}, exc_info=error)

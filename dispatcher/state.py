@@ -19,6 +19,7 @@ from voxray.dispatcher.host_index import HostIndex
 from voxray.dispatcher.hosts import HostRecord, HostState, HostTable
 from voxray.dispatcher.job_book import JobBook
 from voxray.dispatcher.placement import HostCondition, HostView
+from voxray.dispatcher.waiting_line import WaitingLine
 from voxray.observability.events import Event
 
 _OWN_LOAD_UNIT = 1_000_000_000
@@ -43,6 +44,7 @@ class CoreState:
         now, wall: monotonic and Unix seconds of this step.
         waiting: jobs without a slot that LiveKit has assigned to us, in their order.
         held: offers kept back until a starting host is ready, in their order.
+        line: calls that wait for an agent and have no job here.
         fleet_known: whether we know what an earlier dispatcher left; nothing starts before.
         peers_over: whether the app's other dispatchers have no calls any more; without any, or
             where they don't need us, always.
@@ -62,6 +64,7 @@ class CoreState:
     demand: Demand = field(default_factory=Demand)
     waiting: dict[JobId, None] = field(default_factory=dict)
     held: dict[JobId, None] = field(default_factory=dict)
+    line: WaitingLine = field(default_factory=WaitingLine)
     stage: Stage = Stage.SERVING
     worker_id: str = ""
     registered: bool = False
@@ -136,6 +139,10 @@ class CoreState:
     def current(self, host: HostRecord) -> bool:
         """Return whether a host runs the current version of the program, as far as is known."""
         return host.version is None or host.version == self.program.version
+
+    def free_slots(self) -> int:
+        """Return how many slots a new job could have."""
+        return self.index.ready.free
 
     def view(self, host: HostRecord) -> HostView:
         """Return a host as placement sees it."""

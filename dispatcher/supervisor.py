@@ -8,9 +8,11 @@ from voxray.dispatcher.commands import StopJob, UpdateJob
 from voxray.dispatcher.hosts import HostState
 from voxray.dispatcher.inputs import JobStartFailed
 from voxray.dispatcher.jobs import Assignment, Job, JobOutcome, JobState, Loss
+from voxray.dispatcher.messages import origin_of
 from voxray.dispatcher.placement import NO_FIT
 from voxray.dispatcher.placer import Placer
 from voxray.dispatcher.state import CoreState, Stage
+from voxray.dispatcher.waiting_line import CallEnd
 from voxray.observability import events as ev
 
 RESUME_WAIT_S = 30.0
@@ -95,7 +97,8 @@ class Supervisor:
         """An assigned job's deadline is over: for a slot, for its end, or for the room."""
         state = self._state
         if job.job_id in state.waiting:
-            self._placer.end(job, JobOutcome.FAILED, f"no slot within {RESUME_WAIT_S:g} s")
+            reason = f"no slot within {RESUME_WAIT_S:g} s"
+            self._placer.end(job, JobOutcome.FAILED, reason, CallEnd.UNSERVED)
         elif job.stop_reason and job.host_id is not None:
             state.emit(
                 ev.StopRepeated(job_id=job.job_id, host_id=job.host_id, attempt=job.stops + 1)
@@ -193,7 +196,9 @@ class Supervisor:
         state.stale_reports += 1
         host = state.hosts.get(host_id)
         alive = host is not None and host.state is not HostState.STARTING
-        if alive and status.phase is not JobPhase.ENDED:
+        if status.phase is JobPhase.ENDED:
+            state.line.told_end(status.job_id)
+        elif alive:
             self._send_stop(host_id, status.job_id, status.generation, "superseded")
 
     def _progress(self, job: Job, host_id: HostId, status: JobStatus) -> None:
@@ -246,6 +251,7 @@ class Supervisor:
         elif job is None and state.jobs.ended(order.job_id) is None:
             job = _adopted(order, status, state.now, state.wall)
             state.jobs.open(job, cause="adopted from its host", at=state.wall)
+            state.line.opened(job)
             self._seat_adopted(job, host_id)
         elif job is not None and job.assignment is not None and order.generation > job.generation:
             if job.host_id is not None:
@@ -282,6 +288,7 @@ def _adopted(order: JobOrder, status: JobStatus, now: float, wall: float) -> Job
         traceparent=order.traceparent,
         tenant=order.tenant,
         simulated=order.simulated,
+        origin=origin_of(order.job),
         state=JobState.RUNNING if running else unheard,
         generation=order.generation,
         accept=order.accept,

@@ -13,6 +13,7 @@ from voxray.dispatcher.messages import (
     JobTermination,
     UpdateJobStatus,
     UpdateWorkerStatus,
+    origin_of,
 )
 from voxray.dispatcher.protocol import Intent, Registered
 
@@ -72,6 +73,7 @@ def input_of(
                 received_at=received_at,
                 metadata=event.metadata,
                 traceparent=begin_trace(event),
+                origin=origin_of(event.job),
             )
         case JobAssignment():
             return inp.Assigned(job_id=event.job_id, url=event.url or url, token=event.token)

@@ -16,6 +16,7 @@ INFERENCE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0
 START_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
 SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
 BLOCK_BUCKETS = (0.25, 0.5, 1, 2, 3, 5, 10, 30, 60)
+WAIT_BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
 LAG_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
@@ -95,6 +96,32 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         help="Length of jobs, from the offer to the end.",
         labels=("outcome",),
         buckets=(1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600),
+    ),
+    MetricSpec(name="voxray_rooms_waiting", kind="gauge", help="Calls that wait for an agent now."),
+    MetricSpec(
+        name="voxray_rooms_found_total",
+        kind="counter",
+        help="Calls without an agent that were found, by how.",
+        labels=("how",),
+    ),
+    MetricSpec(
+        name="voxray_room_wait_seconds",
+        kind="histogram",
+        help="Start of a caller's wait for an agent, or the offer that we refused, to the "
+        "agent's placement; calls that had to wait only.",
+        buckets=WAIT_BUCKETS,
+    ),
+    MetricSpec(
+        name="voxray_rooms_given_up_total",
+        kind="counter",
+        help="Calls that waited and needed us no more, by why.",
+        labels=("reason",),
+    ),
+    MetricSpec(
+        name="voxray_dispatches_total",
+        kind="counter",
+        help="Dispatches created for waiting calls, by outcome.",
+        labels=("outcome",),
     ),
     MetricSpec(
         name="voxray_job_stops_repeated_total",

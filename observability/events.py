@@ -12,6 +12,7 @@ from voxray.observability.inference_events import BatchDone as BatchDone  # noqa
 from voxray.observability.inference_events import StreamFailed as StreamFailed  # noqa: PLC0414
 from voxray.observability.inference_events import StreamReopened as StreamReopened  # noqa: PLC0414
 from voxray.observability.inference_events import StreamsChanged as StreamsChanged  # noqa: PLC0414
+from voxray.observability.room_events import RoomEvent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,8 @@ class JobOffered:
 
 @dataclass(frozen=True, kw_only=True)
 class JobAnswered:
-    """We answered an offer. `outcome`: accepted, rejected, full, tenant_limit, draining, error."""
+    """We answered an offer. `outcome`: accepted, rejected, full, tenant_limit, draining, duplicate,
+    error."""
 
     job_id: JobId
     outcome: str
@@ -282,6 +284,7 @@ Event: TypeAlias = (
     | TerminationIgnored
     | StopRepeated
     | ProgramChanged
+    | RoomEvent
     | HostStarting
     | HostReady
     | HostStartFailed

@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from voxray.observability import events as ev
+from voxray.observability import room_events as room
 from voxray.observability.catalogue import CATALOGUE
 
 
@@ -47,6 +48,7 @@ class MetricsSink:
                 self._worker(event)
             case _:
                 self._fleet(event)
+                self._room(event)
                 self._job(event)
 
     def _worker(self, event: ev.WorkerRegistered | ev.WorkerDisconnected) -> None:
@@ -83,6 +85,21 @@ class MetricsSink:
                 self._count("voxray_program_changes_total")
             case ev.TerminationIgnored():
                 self._count("voxray_terminations_ignored_total")
+            case _:
+                pass
+
+    def _room(self, event: ev.Event) -> None:
+        match event:
+            case room.RoomFound(how=how):
+                self._count("voxray_rooms_found_total", how)
+            case room.RoomServed(seconds=seconds):
+                self._observe("voxray_room_wait_seconds", seconds)
+            case room.RoomGivenUp(reason=reason):
+                self._count("voxray_rooms_given_up_total", reason)
+            case room.DispatchMade(outcome=outcome):
+                self._count("voxray_dispatches_total", outcome)
+            case room.RoomsWaiting(count=count):
+                self._set("voxray_rooms_waiting", count)
             case _:
                 pass
 

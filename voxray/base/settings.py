@@ -133,6 +133,24 @@ class HostSettings(_Part):
         return 1 if self.isolation == "process" else self.sessions_per_host
 
 
+class ReconcilerSettings(_Part):
+    """The search for rooms whose callers have no agent.
+
+    Attributes:
+        enabled: whether rooms are searched at all.
+        interval_s: pause between two lists of all rooms.
+        settle_s: how long a dispatch without a job is left alone before it counts as unserved.
+            Take 8 s or more where workers that are not of this app register under the same agent
+            name: LiveKit shows their jobs that late.
+        rate: rooms looked at, and dispatches created, per second at most.
+    """
+
+    enabled: bool = True
+    interval_s: Seconds = 3.0
+    settle_s: Annotated[float, Field(ge=0, le=60)] = 1.5
+    rate: Annotated[float, Field(gt=0, le=10_000)] = 50.0
+
+
 class ReplicaGroupSettings(_Part):
     """One group of equal inference replicas.
 
@@ -241,6 +259,7 @@ class Settings(_Part):
     dispatchers: Annotated[int, Field(ge=1, le=16)] = 1
     livekit: LiveKitSettings = LiveKitSettings()
     hosts: HostSettings = HostSettings()
+    reconciler: ReconcilerSettings = ReconcilerSettings()
     inference: InferenceSettings = InferenceSettings()
     http: HttpSettings = HttpSettings()
     telemetry: TelemetrySettings = TelemetrySettings()

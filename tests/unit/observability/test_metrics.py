@@ -9,6 +9,7 @@ from prometheus_client import generate_latest
 
 from voxray.base.ids import HostId, JobId, ReplicaId
 from voxray.observability import events as ev
+from voxray.observability import room_events as room
 from voxray.observability.catalogue import CATALOGUE
 from voxray.observability.metrics import MetricsSink
 
@@ -17,6 +18,11 @@ HOST = HostId("aa")
 REPLICA = ReplicaId("speech-1")
 
 EVERY_EVENT: tuple[ev.Event, ...] = (
+    room.RoomFound(room="r", how="survey"),
+    room.RoomServed(job_id=JOB, room="r", seconds=3.0),
+    room.RoomGivenUp(room="r", reason="left"),
+    room.DispatchMade(room="r", outcome="created"),
+    room.RoomsWaiting(count=2),
     ev.WorkerRegistered(worker_id="AW_1", reconnect=False),
     ev.WorkerDisconnected(reason="gone"),
     ev.JobOffered(job_id=JOB, room="r"),

@@ -1,0 +1,192 @@
+"""Dispatchers, offers, deaths and the reconciler racing against LiveKit's lags and losses.
+
+Never two agents for a call (`RoomWorld.check`, after every step), none for a call whose agent left
+on purpose, and each caller has one in the end.
+"""
+
+import random
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from tests.fakes.dispatch_world import program
+from tests.fakes.room_world import RoomWorld
+from voxray.base.settings import HostSettings
+from voxray.dispatcher.jobs import JobState
+
+PATIENT = settings(
+    deadline=None,
+    # A shrink would replay minutes of heartbeats hundreds of times.
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
+    suppress_health_check=list(HealthCheck),
+)
+
+
+class ReconcilerMachine(RuleBasedStateMachine):
+    """Rooms come and go while everything around them fails now and then."""
+
+    @initialize(
+        seed=st.integers(0, 10_000),
+        per_host=st.integers(1, 3),
+        max_hosts=st.integers(1, 3),
+        request_fnc=st.booleans(),
+        worker_type=st.sampled_from([0, 0, 2]),
+    )
+    def start(self, seed, per_host, max_hosts, request_fnc, worker_type):
+        self.world = RoomWorld(
+            hosts=HostSettings(
+                sessions_per_host=per_host, max_hosts=max_hosts, idle_hosts=0, heartbeat_s=0.5
+            ),
+            info=program(has_request_fnc=request_fnc, worker_type=worker_type),
+            rng=random.Random(seed),
+        )
+        self.number = 0
+        self.world.advance(2.0)
+
+    @rule(seconds=st.sampled_from([0.01, 0.1, 0.5, 2.0, 6.0, 20.0]))
+    def pass_time(self, seconds):
+        self.world.advance(seconds)
+
+    @rule(
+        count=st.integers(1, 3),
+        callers=st.integers(0, 2),
+        after=st.sampled_from([0.0, 0.1, 3.0]),
+        then=st.sampled_from([0.0, 0.05, 1.0]),
+    )
+    def call(self, count, callers, after, then):
+        for _ in range(count):
+            self.number += 1
+            self.world.call(f"room-{self.number}", callers=callers, joins_after_s=after)
+        self.world.advance(then)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.world.rooms)
+    def hang_up(self, data):
+        self.world.hang_up(data.draw(st.sampled_from(sorted(self.world.rooms))))
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.live())
+    def leave_on_purpose(self, data):
+        self.world.leave_on_purpose(data.draw(st.sampled_from(self.live())))
+
+    @rule(data=st.data(), how=st.sampled_from(["kill", "hang"]))
+    @precondition(lambda self: self.world.living())
+    def lose_host(self, data, how):
+        host = data.draw(st.sampled_from([each.host_id for each in self.world.living()]))
+        getattr(self.world, how)(host)
+
+    @rule(
+        what=st.sampled_from(["lose_offers", "fail_calls", "lose_answers", "fail_job_starts"]),
+        count=st.integers(1, 4),
+    )
+    def make_fail(self, what, count):
+        setattr(self.world, what, count)
+
+    @rule(record=st.sampled_from([0.0, 1.0, 5.0]), offer=st.sampled_from([0.0, 0.5, 4.0]))
+    def lags(self, record, offer):
+        self.world.record_lag_s, self.world.offer_lag_s = record, offer
+
+    @rule(assigns=st.booleans())
+    def livekit_mood(self, assigns):
+        self.world.assigns = assigns
+
+    @rule()
+    @precondition(lambda self: self.world.core._state.registered)
+    def disconnect(self):
+        self.world.disconnect()
+
+    @rule()
+    def restart_the_dispatcher(self):
+        self.world.restart()
+
+    def live(self):
+        return sorted(
+            job_id
+            for job_id in self.world.dispatch_of
+            if self.world.present(job_id) and job_id not in self.world.ended
+        )
+
+    def teardown(self):
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        world.lose_offers = world.fail_calls = world.lose_answers = world.fail_job_starts = 0
+        world.record_lag_s = world.offer_lag_s = 0.0
+        world.assigns = True
+        # Everybody who was about to join is there.
+        world.advance(4.0)
+        for room in [each for each in world.rooms.values() if not each.callers]:
+            world.hang_up(room.name)
+        capacity = world.settings.sessions_per_host * world.settings.max_hosts
+        while sum(len(world.calls_of(room)) for room in world.rooms.values()) > capacity:
+            world.hang_up(max(world.rooms))
+        world.advance(180.0)
+        for room in world.rooms.values():
+            agents = world.agents_in(room)
+            for key in world.calls_of(room):
+                if key in world.over or self.lost_unseen(room, key):
+                    continue
+                assert key in agents, f"nobody serves {key} in {room.name}"
+
+    def lost_unseen(self, room, key):
+        """Whether LiveKit's record shows a job that may as well have left on purpose."""
+        return any(
+            job.participant == key.participant and job.job_id in self.excused()
+            for dispatch in room.dispatches.values()
+            for job in dispatch.jobs
+        )
+
+    def excused(self):
+        """Jobs that ran, and were given up after too many deaths or before a restart."""
+        return {job for job in self.world.generations if not self.runs(job)}
+
+    def runs(self, job_id):
+        job = self.world.core._state.jobs.get(job_id)
+        return job is not None and job.state is JobState.RUNNING
+
+
+TestReconciler = ReconcilerMachine.TestCase
+TestReconciler.settings = settings(PATIENT, max_examples=60, stateful_step_count=25)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    rooms=st.integers(3, 25),
+    slots=st.integers(1, 4),
+)
+@settings(PATIENT, max_examples=30)
+def test_those_who_wait_are_served_in_the_order_of_their_waiting(seed, rooms, slots):
+    rng = random.Random(seed)
+    world = RoomWorld(
+        hosts=HostSettings(sessions_per_host=slots, max_hosts=1, idle_hosts=0), rng=rng
+    )
+    world.advance(2.0)
+    for number in range(rooms):
+        world.call(f"room-{number:03}", joins_after_s=0.01)
+        world.advance(rng.choice([0.05, 0.3, 2.0]))
+    world.advance(10.0)
+    # All of them wait by now; newcomers line up behind them, whatever becomes free when.
+    served = [name for name in sorted(world.rooms) if world.agents_in(world.rooms[name])]
+    late = 0
+    while len(served) < rooms:
+        world.hang_up(served[len(served) - slots] if len(served) >= slots else served[0])
+        if rng.random() < 0.5:
+            late += 1
+            world.call(f"room-{rooms + late:03}", joins_after_s=0.0)
+        world.advance(rng.choice([0.5, 4.0]))
+        served = world.served()[:0] or sorted(
+            {*served, *(event for event in world.served() if event <= f"room-{rooms - 1:03}")}
+        )
+    assert world.served() == sorted(world.served())
+
+
+@pytest.mark.parametrize("rooms", [40])
+def test_a_thousand_looks_are_spread_over_time(rooms):
+    world = RoomWorld(hosts=HostSettings(sessions_per_host=50, max_hosts=1, idle_hosts=0))
+    world.lose_offers = rooms
+    for number in range(rooms):
+        world.call(f"room-{number:03}")
+    world.advance(30.0)
+    assert all(world.agents_in(room) for room in world.rooms.values())
