@@ -21,7 +21,7 @@ from voxray.dispatcher.room_views import JobRecord, RoomView
 from voxray.dispatcher.state import CoreState
 from voxray.dispatcher.supervisor import Supervisor
 from voxray.dispatcher.tenants import tenant_limit, tenant_of
-from voxray.dispatcher.verdicts import Judge, Need, Verdict
+from voxray.dispatcher.verdicts import ROOM_JOB, Judge, Need, Verdict
 from voxray.dispatcher.waiting_line import Step, WaitingCall
 from voxray.observability.room_events import RoomsWaiting
 
@@ -162,7 +162,8 @@ class Reconciler:
             jobs = self._line.live_in(listing.name)
             waits = bool(self._line.in_room(listing.name))
             deaf = self._deaf.any_in(jobs)
-            self._notes.listed(listing, now, live=bool(jobs), deaf=deaf, waits=waits)
+            live = bool(jobs) and self._state.program.worker_type == ROOM_JOB
+            self._notes.listed(listing, now, live=live, deaf=deaf, waits=waits)
         names = {listing.name for listing in item.rooms}
         self._notes.forget_others(names, since)
         for call in self._line:

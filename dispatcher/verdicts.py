@@ -127,7 +127,8 @@ class Judge:
         elif current or self._line.is_live(key) or self._line.is_over(key):
             return
         elif all(self._was_nobody(job, view) for job in record.jobs):
-            verdict.strays.append(record.dispatch_id)
+            # Before the next attempt it has to go: a late job of it would be a second agent.
+            (verdict.strays if call is None else verdict.useless).append(record.dispatch_id)
 
     def _was_nobody(self, job: JobRecord, view: RoomView) -> bool:
         """Return whether a job in the record never was, or is no more, anybody's agent."""

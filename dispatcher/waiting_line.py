@@ -79,7 +79,6 @@ class WaitingCall:
     dispatch_id: str = ""
     job_id: JobId | None = None
     tries: int = 0
-    faults: int = 0
 
     def claims(self, now: float) -> bool:
         """Return whether a slot is to be kept for it."""
@@ -105,6 +104,7 @@ class WaitingLine:
         self._live: dict[CallKey, dict[JobId, Job]] = {}
         self._live_rooms: dict[str, dict[JobId, Job]] = {}
         self._over: OrderedDict[CallKey, None] = OrderedDict()
+        self._faults: OrderedDict[CallKey, int] = OrderedDict()
         self._void: OrderedDict[JobId, None] = OrderedDict()
         self._done: OrderedDict[JobId, None] = OrderedDict()
         self._discarded: OrderedDict[str, None] = OrderedDict()
@@ -310,10 +310,13 @@ class WaitingLine:
                 queued_at=now,
             )
             self.join(call, "refused")
-        call.faults += fault
-        if call.faults >= MAX_FAULTS:
-            _remember(self._over, key)
-            self.give_up(call, "rejected")
+        if fault:
+            self._faults[key] = self._faults.pop(key, 0) + 1
+            if self._faults[key] >= MAX_FAULTS:
+                _remember(self._over, key)
+                self.give_up(call, "rejected")
+            while len(self._faults) > REMEMBERED:
+                self._faults.popitem(last=False)
 
 
 def _remember(memory: OrderedDict[K, None], key: K) -> None:

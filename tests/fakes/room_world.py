@@ -76,6 +76,7 @@ class RoomWorld(World):
 
     def __init__(self, *, reconciler: ReconcilerSettings | None = None, **options) -> None:
         self.reconciler = reconciler or ReconcilerSettings()
+        self.alone = True
         self.rooms: dict[str, SimRoom] = {}
         self.dispatch_of: dict[JobId, SimDispatch] = {}
         self.sim_jobs: dict[JobId, SimJob] = {}
@@ -91,20 +92,23 @@ class RoomWorld(World):
 
     def new_core(self) -> None:
         super().new_core()
-        self.core.search_rooms(self.reconciler)
+        self.core.search_rooms(self.reconciler, alone=self.alone)
         self.full = False
         self.known.clear()
         self.asked.clear()
 
     def restart(self) -> None:
-        where = {job_id: host for host in self.hosts.values() for job_id in host.statuses}
-        for job_id, dispatch in self.dispatch_of.items():
-            key = self.key(job_id)
-            if key in self.over and (job_id not in where or not where[job_id].alive):
-                # Nobody is left who knows that it ended, unless LiveKit shows it as old.
-                self.forgotten.add(key)
-            assert dispatch
+        # What had ended, the next dispatcher learns only from the hosts that are left.
+        self.forgotten |= self.over
         super().restart()
+
+    def watch(self, host_id) -> None:
+        host = self.hosts[host_id]
+        if host.alive and not host.cut:
+            for job_id, status in host.statuses.items():
+                if status.phase is JobPhase.ENDED:
+                    self.forgotten.discard(self.key(job_id))
+        super().watch(host_id)
 
     def disconnect(self) -> None:
         # The server forgets what it has under way with us, and our jobs.

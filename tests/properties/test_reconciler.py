@@ -84,7 +84,7 @@ class ReconcilerMachine(RuleBasedStateMachine):
     def make_fail(self, what, count):
         setattr(self.world, what, count)
 
-    @rule(record=st.sampled_from([0.0, 1.0, 5.0]), offer=st.sampled_from([0.0, 0.5, 4.0]))
+    @rule(record=st.sampled_from([0.0, 1.0, 5.0]), offer=st.sampled_from([0.0, 0.5, 9.0]))
     def lags(self, record, offer):
         self.world.record_lag_s, self.world.offer_lag_s = record, offer
 
