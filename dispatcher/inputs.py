@@ -25,7 +25,7 @@ from voxray.dispatcher.origins import NO_CALL, JobOrigin
 from voxray.dispatcher.survey_inputs import DispatchCreated as DispatchCreated  # noqa: PLC0414
 from voxray.dispatcher.survey_inputs import RoomsListed as RoomsListed  # noqa: PLC0414
 from voxray.dispatcher.survey_inputs import RoomViewed as RoomViewed  # noqa: PLC0414
-from voxray.dispatcher.survey_inputs import SurveyInput
+from voxray.dispatcher.survey_inputs import SurveyInput as SurveyInput  # noqa: PLC0414
 
 
 @dataclass(frozen=True, kw_only=True)
