@@ -62,7 +62,7 @@ class Reconciler:
         self._settle_s = settings.settle_s if alone else max(settings.settle_s, LATE_RECORD_S)
         self._judge = Judge(
             state.line,
-            state.program.worker_type,
+            lambda: state.program.worker_type,
             born=state.wall,
             alone=alone,
             runs=self._runs,

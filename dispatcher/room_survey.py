@@ -86,6 +86,10 @@ class RoomSurveyor:
         logger.warning("could not survey rooms", extra={"order": what, "reason": reason})
         return _failed(order, reason)
 
+    def follow(self, program: ProgramInfo) -> None:
+        """Look for the dispatches of a new version of the program from now on."""
+        self._program = program
+
     async def aclose(self) -> None:
         """Close the connections. Idempotent."""
         self._closed = True

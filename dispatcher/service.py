@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Coroutine
-from typing import Any, assert_never
+from typing import Any
 
 from voxray.actors.contracts import ProgramInfo
 from voxray.base.errors import InvalidTransitionError, VoxrayError
@@ -166,6 +166,7 @@ class DispatcherService:
         LiveKit hears of it when the program now registers as another one.
         """
         before, self._program = self._program, info
+        self._surveyor.follow(info)
         self._tell(inp.ProgramChanged(program=info, relaunch=relaunch))
         registers = self._settings.livekit.registered
         if registers and _registration(before) != _registration(info):
@@ -241,19 +242,8 @@ class DispatcherService:
             case cmd.Drained():
                 self._phases.drained()
                 self._tasks.spawn("leave", self._leave())
-            case (
-                cmd.StartHost()
-                | cmd.StopHost()
-                | cmd.StartReplica()
-                | cmd.StopReplica()
-                | cmd.RunRequest()
-                | cmd.StartJob()
-                | cmd.StopJob()
-                | cmd.SetReplicas()
-            ):
-                self._runner.run(command)
             case _:
-                assert_never(command)
+                self._runner.run(command)
 
     def _emit(self, event: Event) -> None:
         self._events.emit(event)

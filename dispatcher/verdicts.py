@@ -62,7 +62,7 @@ class Judge:
     def __init__(
         self,
         line: WaitingLine,
-        worker_type: int,
+        worker_type: Callable[[], int],
         *,
         born: float,
         alone: bool,
@@ -99,9 +99,10 @@ class Judge:
     def _wanted(self, view: RoomView) -> dict[str, float]:
         """Return who needs an agent of their own (or nobody by name), and since when."""
         callers: list[CallerView] = list(view.callers)
-        if self._worker_type == ROOM_JOB:
+        worker_type = self._worker_type()
+        if worker_type == ROOM_JOB:
             return {"": min(each.joined_at for each in callers)} if callers else {}
-        if self._worker_type == PUBLISHER_JOB:
+        if worker_type == PUBLISHER_JOB:
             callers = [each for each in callers if each.publishes]
         return {each.sid: each.joined_at for each in callers}
 
