@@ -36,6 +36,7 @@ CREATE = CreateDispatch(
 )
 DELETE = DeleteDispatch(room="r", dispatch_id="AD_2")
 SECOND = 1_000_000_000
+PEOPLE = room.ListParticipantsResponse()
 
 
 def surveyor(port, **options):
@@ -210,6 +211,14 @@ async def test_what_livekit_refuses_is_not_known(status, caplog):
         assert len(api.asked["CreateDispatch"]) == 1
     assert [record.reason for record in caplog.records] == [created.reason] * 4
     assert "said so" not in caplog.text
+
+
+async def test_a_new_version_of_the_program_may_have_another_name():
+    async with Api(ListDispatch=dispatches(dispatch("AD_1")), ListParticipants=PEOPLE) as api:
+        api.surveyor.follow(program(agent_name="new", deployment="blue"))
+        assert not (await api.surveyor.run(VIEW)).view.dispatches
+        api.surveyor.follow(program(agent_name="bot", deployment="blue"))
+        assert len((await api.surveyor.run(VIEW)).view.dispatches) == 1
 
 
 async def test_a_server_that_says_nothing_has_a_deadline():
