@@ -116,10 +116,20 @@ class HostProcess:
         """Where the host is reached."""
         return self._endpoint
 
-    def request(self, job: bytes) -> RequestAnswer:
-        """Run the program's `request_fnc`; a loop that is blocked is an answer too."""
+    def requests(self, asked: list[tuple[str, bytes]]) -> list[RequestAnswer | None]:
+        """Run the program's `request_fnc` for many jobs, as `SessionHost.requests` does.
+
+        A loop that is blocked is an answer too.
+        """
         try:
-            return self._jobs.call(self._host.request(job), _ANSWER_S)
+            return self._jobs.call(self._host.requests(asked), _ANSWER_S)
+        except DeadlineError as error:
+            return [RequestAnswer(accept=None, error=str(error)) for _ in asked]
+
+    def late_request(self, ticket: str) -> RequestAnswer:
+        """Return the answer that was not there yet."""
+        try:
+            return self._jobs.call(self._host.late_request(ticket), _ANSWER_S)
         except DeadlineError as error:
             return RequestAnswer(accept=None, error=str(error))
 

@@ -62,9 +62,13 @@ class SessionActor:
         """Return whether a host made with these would be the same."""
         return self._made_with == (settings.for_actors(), environment)
 
-    def request(self, job: bytes) -> RequestAnswer:
-        """Run the program's `request_fnc` for a serialised job."""
-        return self._process.request(job)
+    def requests(self, asked: list[tuple[str, bytes]]) -> list[RequestAnswer | None]:
+        """Run the program's `request_fnc` for (ticket, serialised job) pairs; None: not yet."""
+        return self._process.requests(asked)
+
+    def late_request(self, ticket: str) -> RequestAnswer:
+        """Return the answer to a ticket that was not there yet."""
+        return self._process.late_request(ticket)
 
     def start_job(self, order: JobOrder) -> None:
         """Start one generation of a job.

@@ -46,6 +46,11 @@ _ENDED_KEPT = 64
 _ABORT_DEADLINE_S = 30.0
 
 
+# Answers that are there within this time travel together. Most programs answer at once.
+_TOGETHER_S = 0.02
+_FORGET_S = 10.0
+
+
 class SessionHost:
     """The jobs of one process, on the loop that `start` was awaited on.
 
@@ -98,6 +103,7 @@ class SessionHost:
         self._spent = False
         self._restore_factory: Callable[[], None] | None = None
         self._load: float | None = None
+        self._asked: dict[str, asyncio.Task[RequestAnswer]] = {}
         self._draining = False
         self._closed = False
 
@@ -118,6 +124,33 @@ class SessionHost:
     async def request(self, job: bytes) -> RequestAnswer:
         """Run the program's `request_fnc` for a serialised `livekit.Job`."""
         return await ask_program(self._shared.program.hooks.request_fnc, read_job(job), self._tasks)
+
+    async def requests(self, asked: list[tuple[str, bytes]]) -> list[RequestAnswer | None]:
+        """Run `request_fnc` for (ticket, serialised job) pairs, all at once.
+
+        Returns:
+            The answers in their order; None for one that takes longer than a moment, which
+            `late_request` waits for.
+        """
+        tasks = [self._tasks.spawn(f"ask:{ticket}", self.request(job)) for ticket, job in asked]
+        await asyncio.wait(tasks, timeout=_TOGETHER_S)
+        answers: list[RequestAnswer | None] = []
+        for (ticket, _), task in zip(asked, tasks, strict=True):
+            if task.done():
+                answers.append(task.result())
+                continue
+            answers.append(None)
+            self._asked[ticket] = task
+            # Who asked has given up by then.
+            asyncio.get_running_loop().call_later(_FORGET_S, self._asked.pop, ticket, None)
+        return answers
+
+    async def late_request(self, ticket: str) -> RequestAnswer:
+        """Return the answer to a ticket that `requests` returned None for."""
+        task = self._asked.pop(ticket, None)
+        if task is None:
+            return RequestAnswer(accept=None, error=f"nothing is asked under {ticket}")
+        return await task
 
     async def start_job(self, order: JobOrder) -> None:
         """Start one generation of a job; how it goes on is reported.

@@ -8,7 +8,7 @@ as the cluster's control store is away.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
@@ -47,6 +47,7 @@ from voxray.base.sealed import Sealed
 from voxray.base.settings import ReplicaGroupSettings, Settings
 from voxray.dispatcher.fleet import DispatcherEndedError, Found
 from voxray.dispatcher.ray_errors import UnavailableError, within
+from voxray.dispatcher.request_batches import RequestBatches
 from voxray.dispatcher.role import Role
 
 T = TypeVar("T")
@@ -93,6 +94,7 @@ class RayFleet:
         self._handles: dict[str, _Actor] = {}
         # Not the loop's own threads: with the cluster's control store away, blocked calls would
         # take them all, and the names of LiveKit's server could not be resolved any more.
+        self._requests = RequestBatches(self._ask, self._ask_late)
         self._threads = ThreadPoolExecutor(_CLIENT_THREADS, thread_name_prefix="ray-client")
 
     async def find(self) -> Found:
@@ -201,10 +203,7 @@ class RayFleet:
 
     async def request(self, host_id: HostId, job: bytes) -> RequestAnswer:
         """Run the program's `request_fnc` for a serialised job."""
-        answer = await self._call(
-            host_actor_name(host_id), "request", job, timeout_s=_REQUEST_DEADLINE_S
-        )
-        return RequestAnswer.model_validate(answer)
+        return await self._requests.request(host_id, job)
 
     async def start_job(self, host_id: HostId, order: JobOrder) -> None:
         """Start one generation of a job."""
@@ -245,8 +244,23 @@ class RayFleet:
 
     async def aclose(self) -> None:
         """Let go of the handles; actors go on."""
+        await self._requests.aclose()
         self._handles.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _ask(
+        self, host_id: HostId, asked: Sequence[tuple[str, bytes]]
+    ) -> Sequence[RequestAnswer | None]:
+        name = host_actor_name(host_id)
+        answers: Sequence[RequestAnswer | None] = await self._call(
+            name, "requests", list(asked), timeout_s=_REQUEST_DEADLINE_S
+        )
+        return answers
+
+    async def _ask_late(self, host_id: HostId, ticket: str) -> RequestAnswer:
+        name = host_actor_name(host_id)
+        answer = await self._call(name, "late_request", ticket, timeout_s=_REQUEST_DEADLINE_S)
+        return RequestAnswer.model_validate(answer)
 
     def _options(self, name: str, *, num_cpus: float, num_gpus: float) -> dict[str, Any]:
         return {

@@ -131,7 +131,8 @@ def test_control_answers_while_a_job_blocks_the_loop(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(host_process, "_CALL_S", 0.1)
         with pytest.raises(DeadlineError, match="blocked or busy"):
             host.start_job(order("2"))
-        answer = host.request(agent.Job(id="AJ_3").SerializeToString())
+        (answer,) = host.requests([("ticket-1", agent.Job(id="AJ_3").SerializeToString())])
+        assert answer is not None
         assert answer.accept is None
         assert "blocked or busy" in answer.error
         program.released.set()

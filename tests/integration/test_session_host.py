@@ -279,3 +279,19 @@ async def test_the_program_answers_offers(
     assert (answer.accept and answer.accept.identity) == identity
     assert answer.error == error
     assert not answer.terminate
+
+
+async def test_a_slow_answer_holds_up_only_itself(running: Running) -> None:
+    asked = [
+        (metadata, agent.Job(id=f"AJ_{metadata}", metadata=metadata).SerializeToString())
+        for metadata in ("slow", "reject", "raise")
+    ]
+    slow, rejected, raised = await running.host.requests(asked)
+    assert slow is None
+    assert rejected is not None
+    assert (rejected.accept, rejected.error) == (None, "")
+    assert raised is not None
+    assert "LookupError" in raised.error
+    late = await running.host.late_request("slow")
+    assert late.error == "request_fnc gave no answer within 2.0 s"
+    assert "nothing is asked" in (await running.host.late_request("slow")).error
