@@ -8,7 +8,7 @@ as the cluster's control store is away.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
@@ -94,7 +94,10 @@ class RayFleet:
         self._handles: dict[str, _Actor] = {}
         # Not the loop's own threads: with the cluster's control store away, blocked calls would
         # take them all, and the names of LiveKit's server could not be resolved any more.
-        self._requests = RequestBatches(self._ask, self._ask_late)
+        self._requests = RequestBatches(
+            lambda host_id, asked: self._question(host_id, "requests", list(asked)),
+            lambda host_id, ticket: self._question(host_id, "late_request", ticket),
+        )
         self._threads = ThreadPoolExecutor(_CLIENT_THREADS, thread_name_prefix="ray-client")
 
     async def find(self) -> Found:
@@ -248,19 +251,9 @@ class RayFleet:
         self._handles.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _ask(
-        self, host_id: HostId, asked: Sequence[tuple[str, bytes]]
-    ) -> Sequence[RequestAnswer | None]:
+    async def _question(self, host_id: HostId, method: str, argument: object) -> Any:
         name = host_actor_name(host_id)
-        answers: Sequence[RequestAnswer | None] = await self._call(
-            name, "requests", list(asked), timeout_s=_REQUEST_DEADLINE_S
-        )
-        return answers
-
-    async def _ask_late(self, host_id: HostId, ticket: str) -> RequestAnswer:
-        name = host_actor_name(host_id)
-        answer = await self._call(name, "late_request", ticket, timeout_s=_REQUEST_DEADLINE_S)
-        return RequestAnswer.model_validate(answer)
+        return await self._call(name, method, argument, timeout_s=_REQUEST_DEADLINE_S)
 
     def _options(self, name: str, *, num_cpus: float, num_gpus: float) -> dict[str, Any]:
         return {
@@ -340,8 +333,7 @@ class RayFleet:
         )
 
     async def _blocking(self, function: Callable[[], T], what: str) -> T:
-        loop = asyncio.get_running_loop()
-        call = loop.run_in_executor(self._threads, function)
+        call = asyncio.get_running_loop().run_in_executor(self._threads, function)
         return await within(call, what, _LOOKUP_DEADLINE_S)
 
 
