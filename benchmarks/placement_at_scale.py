@@ -49,7 +49,7 @@ SESSIONS_PER_HOST = 12
 UTILISATION = 0.7
 CALL_S = 60.0
 LOSSES = 200
-"""Hosts that die in each case."""
+"""Hosts that die in each case, one for every hundred calls at most."""
 HEARTBEAT_S, LEASE_S = 2.0, 8.0
 """A fleet of thousands does not report four times a second, as the default for a small one is."""
 
@@ -117,7 +117,6 @@ class Simulation:
             _program(),
             self._clock,
             rng=random.Random(seed),
-            host_ids=self._new_host_id,
         )
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._number = 0
@@ -141,8 +140,9 @@ class Simulation:
         begun, self._measuring = self._clock.now, True
         rate = UTILISATION * SESSIONS_PER_HOST * self._size / CALL_S
         self._later(0.0, self._arrive, self._calls, rate)
-        for number in range(LOSSES):
-            self._later(self._calls / rate * (number + 0.5) / LOSSES, self._kill_one)
+        losses = min(LOSSES, self._calls // 100)
+        for number in range(losses):
+            self._later(self._calls / rate * (number + 0.5) / losses, self._kill_one)
         self._advance_until(lambda: self.outcomes["offered"] == self._calls, 10.0)
         self._advance_until(lambda: not self._core.snapshot().totals.jobs, 30.0)
         self._check()
@@ -221,6 +221,8 @@ class Simulation:
             self._later(self._rng.expovariate(rate), self._arrive, left - 1, rate)
 
     def _kill_one(self) -> None:
+        if not self._alive:
+            return
         host_id = self._rng.choice(list(self._alive))
         del self._alive[host_id]
         self.outcomes["hosts_lost"] += 1
@@ -262,10 +264,6 @@ class Simulation:
                 self.outcomes[outcome] += 1
             case _:
                 pass
-
-    def _new_host_id(self) -> HostId:
-        self._number += 1
-        return HostId(f"{self._rng.getrandbits(32):08x}-{self._number}")
 
     def _host_up(self, host_id: HostId) -> None:
         self._alive[host_id] = {}
@@ -357,29 +355,35 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    rounds = []
+    rounds: list[dict[str, Any]] = []
     for number in range(arguments.rounds):
-        cases = []
+        cases: list[dict[str, Any]] = []
+        rounds.append({"cases": cases})
         for hosts in arguments.hosts:
             cases.append(Simulation(hosts, arguments.calls, seed=number).run())
             print(json.dumps(cases[-1]), flush=True)
-        rounds.append({"growth": _growth(cases), "cases": cases})
+            rounds[-1]["growth"] = _growth(cases)
+            # After each case: the last one of a round takes the longest.
+            _write(arguments.output, arguments.calls, rounds)
         print(json.dumps(rounds[-1]["growth"], indent=2), flush=True)
+
+
+def _write(path: Path, calls: int, rounds: list[dict[str, Any]]) -> None:
     report = {
         "machine": {
             "cores": psutil.cpu_count(),
             "python": platform.python_version(),
             "system": platform.system(),
         },
-        "calls": arguments.calls,
+        "calls": calls,
         "sessions_per_host": SESSIONS_PER_HOST,
         "utilisation": UTILISATION,
         "call_s": CALL_S,
         "heartbeat_s": HEARTBEAT_S,
         "rounds": rounds,
     }
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(report, indent=2) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":
