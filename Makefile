@@ -1,5 +1,6 @@
 #: make demo   talk to an agent on Ray, end to end    (DEMO_ARGS=--json, --keep, ...)
 #: make test   lint, types and every test             (TEST_ARGS="-k channel", ...)
+#: make soak   1,000 jobs and 300 calls on end      (SOAK_ARGS="jobs --jobs 100", ...)
 #: make bench  compare with the stock worker          (BENCH_ARGS=...)
 #: make bench-burst   20 rooms at once, and on a busy machine   (BENCH_ARGS=...)
 #: make bench-placement  what a decision costs as the fleet grows  (BENCH_ARGS=...)
@@ -11,6 +12,7 @@ BIN := .venv/bin
 DEMO_ARGS ?=
 TEST_ARGS ?=
 BENCH_ARGS ?=
+SOAK_ARGS ?=
 PYTHON ?=
 
 # Without bytecode caches every process compiles every module anew: Ray starts twice as slow.
@@ -19,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup livekit demo test lint types pytest bench bench-burst bench-placement bench-answers lock clean
+.PHONY: help setup livekit demo test lint types pytest bench soak bench-burst bench-placement bench-answers lock clean
 
 help:
 	@sed -n 's/^\#: //p' Makefile
@@ -57,6 +59,9 @@ bench-placement: setup
 
 bench-answers: setup
 	$(BIN)/python -m benchmarks.answer_time $(BENCH_ARGS)
+
+soak: livekit
+	$(BIN)/python -m tests.soak $(SOAK_ARGS)
 
 # The newest versions that pyproject.toml allows, for every platform and Python, with hashes.
 lock: setup

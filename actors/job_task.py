@@ -15,10 +15,12 @@ from livekit.agents.job import JobAcceptArguments, RunningJobInfo
 from opentelemetry import context as otel_context
 
 from voxray.actors.contracts import JobOrder, JobPhase, JobStatus
+from voxray.actors.job_end import describe, is_clean_exit, leave_room
 from voxray.actors.job_request import read_job
-from voxray.actors.livekit_compat import JobDriver, JobEnd
+from voxray.actors.livekit_compat import JobDriver, JobEnd, let_go
 from voxray.actors.loop_watch import BlockThresholds
 from voxray.actors.program import InferenceExecutor, LoadedProgram
+from voxray.actors.rtc_compat import drop_events
 from voxray.actors.session_watch import observe_sessions
 from voxray.actors.task_scope import TaskScope
 from voxray.base.timing import Clock, SystemClock
@@ -37,7 +39,6 @@ _SILENT_AGENT_S = 5.0
 # Longest clean-up after the life cycle, and after a cancellation: nothing of it is the program's
 # promised time any more.
 _CLEANUP_S = 5.0
-_REASON_LIMIT = 300
 _PHASE_ORDER = tuple(JobPhase)
 
 
@@ -131,12 +132,12 @@ class JobTask:
         """End this job: something of it called for the end of its process (`sys.exit()`)."""
         if self.ended:
             return
-        reason = _describe(error)
+        reason = describe(error)
         logger.warning(
             "the job called for the end of its process, it ends alone",
             extra={"job_id": self.order.job_id, "error": reason},
         )
-        if not (isinstance(error, SystemExit) and error.code in {None, 0}):
+        if not is_clean_exit(error):
             self._exit = self._exit or reason
         self._driver.shutdown(reason)
 
@@ -275,11 +276,11 @@ class JobTask:
             life.cancel()
             await asyncio.wait({life}, timeout=_CLEANUP_S)
         if self._job is not None and self._job.room.isconnected():
-            try:
-                async with asyncio.timeout(_CLEANUP_S):
-                    await self._job.room.disconnect()
-            except Exception:
-                logger.exception("job did not leave its room", extra={"job_id": self.order.job_id})
+            why = await leave_room(self._job.room, deadline_s=_CLEANUP_S)
+            if why:
+                logger.error(
+                    "job did not leave its room", extra={"job_id": self.order.job_id, "error": why}
+                )
         left = await self._scope.cancel_all(deadline_s=_CLEANUP_S)
         if left:
             logger.warning(
@@ -287,31 +288,31 @@ class JobTask:
                 extra={"job_id": self.order.job_id, "tasks": left},
             )
         self._scope.close_threads()
+        if self._job is not None:
+            let_go(self._job)
+            drop_events(self._job.room)
         self._job = None
 
     def _end(self, life: asyncio.Task[JobEnd]) -> None:
-        error: BaseException | None = self._error
+        failure = life.exception() if life.done() and not life.cancelled() else None
         if self._overdue:
             self._fail("it did not shut down in time and was cancelled")
         elif not life.done() or life.cancelled():
             self._fail("it was aborted")
-        elif (failure := life.exception()) is not None:
-            self._fail(_describe(failure))
-        elif life.result().crashed and error is not None:
-            self._fail(_describe(error))
+        elif failure is not None and not is_clean_exit(failure):
+            self._fail(describe(failure))
+        elif failure is None and life.result().crashed and self._error is not None:
+            self._fail(describe(self._error))
         elif self._exit:
             self._fail(self._exit)
         else:
-            self._advance(JobPhase.ENDED, outcome="success", reason=life.result().reason)
+            reason = life.result().reason if failure is None else describe(failure)
+            self._advance(JobPhase.ENDED, outcome="success", reason=reason)
         # The traceback holds the program's frames, and with them everything of the call.
         self._error = None
 
     def _fail(self, reason: str) -> None:
         self._advance(JobPhase.ENDED, outcome="failed", reason=reason)
-
-
-def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:_REASON_LIMIT]
 
 
 def _running_job(order: JobOrder, *, launched_at: float) -> RunningJobInfo:

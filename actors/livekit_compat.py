@@ -17,6 +17,7 @@ from typing import Any, cast
 from livekit import agents
 from livekit.agents import (
     AgentServer,
+    JobContext,
     JobExecutorType,
     WorkerOptions,
     cli,
@@ -296,6 +297,12 @@ class _Client:
         except Exception as error:
             return InferenceResponse(request_id=request.request_id, error=str(error))
         return InferenceResponse(request_id=request.request_id, data=data)
+
+
+def let_go(job: JobContext) -> None:
+    """Take back the log filters that a job left which was cut short."""
+    for handler in job._handlers_with_filter:
+        handler.removeFilter(job._log_filter)
 
 
 def _private(server: AgentServer, name: str) -> Any:

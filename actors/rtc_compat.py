@@ -1,4 +1,4 @@
-"""The only user of private names of livekit.rtc: how its native runtime is loaded.
+"""The only user of private names of livekit.rtc: how its runtime is loaded, and its events.
 
 Tested with the version in `livekit_compat.TESTED_VERSIONS`; `tests/contract/test_rtc_compat.py`
 holds what is relied upon.
@@ -6,6 +6,8 @@ holds what is relied upon.
 
 from collections.abc import MutableMapping, Sequence
 from typing import Any
+
+from livekit import rtc
 
 from voxray.base.errors import MissingPartError
 
@@ -40,6 +42,12 @@ def quiet_native_runtime(environment: MutableMapping[str, str]) -> None:
         return
     environment.setdefault("RUST_LOG", NATIVE_LOG_FILTER)
     _ffi_client.get_ffi_lib = _load_quietly
+
+
+def drop_events(room: rtc.Room) -> None:
+    """Take back the events of a room whose connection was cut short: it would gather all rooms'."""
+    if (events := getattr(room, "_ffi_queue", None)) is not None:
+        _ffi_client.FfiClient.instance.queue.unsubscribe(events)
 
 
 def _load_quietly() -> Any:

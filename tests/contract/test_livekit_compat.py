@@ -24,9 +24,11 @@ from livekit.agents.ipc.job_proc_lazy_main import _JobProc
 from livekit.agents.job import JobAcceptArguments, RunningJobInfo
 from livekit.agents.worker import ServerEnvOption, WorkerPermissions
 from livekit.protocol import agent, models
+from livekit.rtc._ffi_client import FfiClient
 
 from voxray.actors import livekit_compat as compat
 from voxray.actors.program import ProgramHooks, prewarm
+from voxray.actors.rtc_compat import drop_events
 from voxray.base.errors import MissingPartError
 
 READ_OF_SERVER = (
@@ -315,3 +317,31 @@ def test_the_events_that_jobs_are_watched_by_exist() -> None:
 def test_preparing_a_process_imports_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE", "0")
     compat.prepare_process()
+
+
+async def test_a_job_that_was_cut_short_leaves_no_filter_and_no_queue() -> None:
+    room = rtc.Room()
+    queue = FfiClient.instance.queue
+    room._ffi_queue = queue.subscribe()
+    handler = logging.NullHandler()
+    logging.getLogger().addHandler(handler)
+    job = JobContext(
+        proc=JobProcess(executor_type=JobExecutorType.THREAD, user_arguments=None, http_proxy=None),
+        info=running_job(),
+        room=room,
+        on_connect=lambda: None,
+        on_shutdown=lambda _: None,
+        inference_executor=None,
+    )
+    try:
+        job._on_setup()
+        assert handler.filters
+        assert any(each is room._ffi_queue for each, *_ in queue._subscribers)
+        for _ in range(2):
+            compat.let_go(job)
+            drop_events(room)
+        assert not handler.filters
+        assert not any(each is room._ffi_queue for each, *_ in queue._subscribers)
+    finally:
+        logging.getLogger().removeHandler(handler)
+        job._tempdir.cleanup()

@@ -124,7 +124,8 @@ async def run_app(
                 token=deployment.api_token,
             )
         )
-        _introduce(deployment, program, drains=drains)
+        isolated = settings.hosts.isolation == "process"
+        _introduce(deployment, program, drains=drains, isolated=isolated)
         if presence.detach:
             deployment.detach()
             console.say("left running; `voxray status` shows it, `voxray drain` ends it")
@@ -140,12 +141,17 @@ async def run_app(
             remove_run_file(run_file)
 
 
-def _introduce(deployment: Deployment, program: Path, *, drains: bool) -> None:
+def _introduce(deployment: Deployment, program: Path, *, drains: bool, isolated: bool) -> None:
     name = deployment.program.agent_name
     console.say(
         f"{program.name} runs as app {deployment.app!r}; "
         + (f"agent {name!r}, explicit dispatch" if name else "automatic dispatch to every room")
     )
+    if not isolated and deployment.program.job_memory_limit_mb > 0:
+        console.say(
+            "job_memory_limit_mb is not applied: calls share a process; "
+            "VOXRAY_HOSTS__ISOLATION=process gives each its own"
+        )
     console.say(f"api and metrics  {deployment.api_url}  (/status /metrics /sd)")
     if deployment.dashboard_url:
         console.say(f"ray dashboard    {deployment.dashboard_url}")

@@ -1,0 +1,222 @@
+"""The two runs: many jobs of random fates, and many short spoken calls."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.dispatched import AGENT, Dispatches, Neighbour
+from tests.running_app import PROGRAMS, RunningApp, voxray_app
+from tests.soak.growth import Sample, fit, sample
+from tests.soak.ledger import Ledger
+from voxray.loadtest.access import LiveKitAccess
+from voxray.loadtest.call import CallObserver, CallPlan, run_call
+from voxray.loadtest.livekit_server import LiveKitServer
+from voxray.loadtest.questions import Question
+from voxray.loadtest.speech import speak_all
+
+PROGRAM = PROGRAMS / "troublemaker.py"
+_JOBS_AT_ONCE = 6
+_CALLS_AT_ONCE = 4
+_HANG_UP_S = 0.4
+
+# What a job does, how often, and how it may end. `hang_up` and `delete` are done to jobs that would
+# stay: at any moment of their lives, so that they may end before they were taken.
+ANY_END = {"success", "failed", "rejected"}
+FATES: Mapping[str, tuple[int, set[str]]] = {
+    "quit": (6, {"success"}),
+    "session": (2, {"success"}),
+    "raise": (2, {"failed"}),
+    "raise_unconnected": (1, {"failed"}),
+    "raise_in_shutdown": (1, {"success"}),
+    "exit:3": (1, {"failed"}),
+    "cancel_all": (1, {"failed"}),
+    "request_reject": (2, {"rejected"}),
+    "request_terminate": (1, {"rejected"}),
+    "request_raise": (1, {"rejected"}),
+    "hang_up": (3, ANY_END),
+    "hang_up_heard": (2, {"success"}),
+    "delete": (3, ANY_END),
+    "delete_heard": (2, {"success"}),
+}
+
+
+@dataclass
+class Run:
+    """One run: its app, its books, and samples of its processes."""
+
+    app: RunningApp
+    dispatches: Dispatches
+    ledger: Ledger
+    pids: dict[str, int]
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    done: int = 0
+
+    def look(self) -> None:
+        """Sample the processes."""
+        for role, pid in self.pids.items():
+            self.samples.setdefault(role, []).append(sample(pid, self.done))
+
+
+@asynccontextmanager
+async def _run(server: LiveKitServer, home: Path) -> AsyncIterator[Run]:
+    environment = {"VOXRAY_HOSTS__MAX_HOSTS": "1", "VOXRAY_TELEMETRY__LOG_LEVEL": "ERROR"}
+    async with (
+        voxray_app(server, home, PROGRAM, environment=environment) as app,
+        Dispatches(server) as dispatches,
+    ):
+        status = await app.until_status(lambda now: now["hosts"][0]["state"] == "ready")
+        pids = {"host": status["hosts"][0]["pid"], "dispatcher": status["dispatchers"][0]["pid"]}
+        ledger = Ledger(app)
+        follower = asyncio.create_task(ledger.follow(), name="ledger")
+        try:
+            yield Run(app=app, dispatches=dispatches, ledger=ledger, pids=pids)
+        finally:
+            follower.cancel()
+            with suppress(asyncio.CancelledError):
+                await follower
+
+
+async def _at_once(
+    count: int, limit: int, one: Callable[[int], Awaitable[None]], every: Callable[[], None]
+) -> None:
+    """Run `one` for each number, `limit` at a time; call `every` whenever `limit` are done."""
+    for first in range(0, count, limit):
+        await asyncio.gather(*(one(each) for each in range(first, min(count, first + limit))))
+        every()
+
+
+async def run_jobs(server: LiveKitServer, home: Path, jobs: int, *, seed: int) -> dict[str, Any]:
+    """Run jobs of random fates and return the books; `faults` is what does not add up."""
+    rng = random.Random(seed)
+    kinds = rng.choices(list(FATES), [weight for weight, _ in FATES.values()], k=jobs)
+    pauses = [rng.uniform(0, _HANG_UP_S) for _ in kinds]
+    async with _run(server, home) as run:
+
+        async def one(number: int) -> None:
+            await _one_job(run, f"soak-{seed}-{number}", kinds[number], pauses[number])
+            run.done += 1
+
+        run.look()
+        await _at_once(jobs, _JOBS_AT_ONCE, one, run.look)
+        status = await run.app.until_status(_over)
+        faults = [*run.wrong, *run.ledger.faults(await run.app.get("/metrics"), status)]
+        faults += [
+            f"{kind} happened"
+            for kind in ("HostLost", "HostStartFailed")
+            if kind in run.ledger.other
+        ]
+        objects = await _objects(run, server, f"soak-{seed}-count")
+        faults += _left(objects)
+        # Before half of it caches fill and the allocator finds its size.
+        growth = {role: fit(each, after=jobs // 2) for role, each in run.samples.items()}
+        faults += [
+            f"{role} grows: {each.to_json()}"
+            for role, each in growth.items()
+            if jobs >= 500 and not each.flat
+        ]
+        return {
+            "seed": seed,
+            "jobs": jobs,
+            "kinds": dict(Counter(kinds)),
+            "books": run.ledger.summary(),
+            "slots": {name: status["dispatchers"][0][name] for name in ("used", "reserved")},
+            "objects_left": objects,
+            "growth": {role: each.to_json() for role, each in growth.items()},
+            "faults": faults,
+        }
+
+
+async def _one_job(run: Run, room: str, kind: str, pause_s: float) -> None:
+    action = "delete" if kind.startswith("delete") else "close"
+    stays = kind.startswith(("hang_up", "delete"))
+    dispatch = await run.dispatches.start(room, "stay" if stays else kind)
+    if stays:
+        if kind.endswith("_heard"):
+            await run.ledger.running(room)
+        else:
+            # The moment of the hang-up is what is random here; nothing is waited for.
+            await asyncio.sleep(pause_s)
+        if action == "delete":
+            await run.dispatches.delete(dispatch, room)
+        else:
+            await run.dispatches.close_room(room)
+    job = await run.ledger.ended(room)
+    outcome, reason = job.ends[0]
+    if outcome not in FATES[kind][1]:
+        run.wrong.append(f"{room} ({kind}) ended {outcome}: {reason}")
+    if not kind.startswith("hang_up"):
+        # A room whose agent is gone would be waited for, and a new agent looked for.
+        with suppress(Exception):
+            await run.dispatches.close_room(room)
+
+
+async def run_calls(server: LiveKitServer, home: Path, calls: int) -> dict[str, Any]:
+    """Run short spoken calls on one host; `faults` says what they left."""
+    words = "green river"
+    speech = await speak_all([words])
+    access = LiveKitAccess(
+        url=server.url, api_key=server.api_key, api_secret=server.api_secret, agent_name=AGENT
+    )
+    answered: Counter[str] = Counter()
+    async with _run(server, home) as run:
+
+        async def one(number: int) -> None:
+            room = f"call-{number}"
+            question = Question(say=words, expect=tuple(words.split()))
+            plan = CallPlan(access=access, room=room, questions=[question], speech=speech)
+            result = await run_call(plan, CallObserver())
+            right = bool(result.turns) and result.turns[0].correct
+            answered["right" if right else result.error or "wrong answer"] += 1
+            await run.dispatches.close_room(room)
+            await run.ledger.ended(room)
+            run.done += 1
+
+        run.look()
+        await _at_once(calls, _CALLS_AT_ONCE, one, run.look)
+        status = await run.app.until_status(_over)
+        objects = await _objects(run, server, "call-count")
+        growth = {role: fit(each, after=calls // 3) for role, each in run.samples.items()}
+        faults = [*run.ledger.faults(await run.app.get("/metrics"), status), *_left(objects)]
+        faults += [f"{role} grows" for role, each in growth.items() if not each.flat]
+        return {
+            "calls": calls,
+            "answered": dict(answered),
+            "books": run.ledger.summary(),
+            "objects_left": objects,
+            "growth": {role: each.to_json() for role, each in growth.items()},
+            "host_rss_mib": [round(each.rss_mib, 1) for each in run.samples["host"]],
+            "faults": faults,
+        }
+
+
+async def _objects(run: Run, server: LiveKitServer, room: str) -> dict[str, int]:
+    """Return what belongs to calls in the host, counted by a call of its own."""
+    async with Neighbour(server, room) as counter:
+        await run.dispatches.start(room, "echo")
+        await counter.greeted()
+        objects: dict[str, int] = (await counter.ask("count"))["objects"]
+    await run.dispatches.close_room(room)
+    await run.ledger.ended(room)
+    return objects
+
+
+def _left(objects: Mapping[str, int]) -> list[str]:
+    """Return what is there beside the one job that counted."""
+    alone = {"JobContext": 1, "JobTask": 1, "Room": 1, "JobDriver": 1, "TaskScope": 1, "of echo": 1}
+    return [f"left: {dict(objects)}"] if dict(objects) != alone else []
+
+
+def _over(status: Mapping[str, Any]) -> bool:
+    dispatcher = status["dispatchers"][0]
+    return not (
+        dispatcher["used"]
+        or dispatcher["reserved"]
+        or status["waiting_jobs"]
+        or any(host["jobs"] for host in status["hosts"])
+    )
