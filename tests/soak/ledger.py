@@ -50,6 +50,15 @@ class Ledger:
         """Wait until the job of a room is heard, or over."""
         await self._until(lambda job: bool(job.running or job.ends), room)
 
+    def offered(self, room: str) -> bool:
+        """Return whether a room's job was offered."""
+        return room in self._by_room
+
+    async def all_ended(self) -> None:
+        """Wait for the end of all jobs that were offered."""
+        for job in list(self.jobs.values()):
+            await self.ended(job.room)
+
     async def ended(self, room: str) -> JobRecord:
         """Wait for the end of the job of a room."""
         return await self._until(lambda job: bool(job.ends), room)
@@ -106,13 +115,17 @@ class Ledger:
         }
 
     async def _until(self, condition: Any, room: str) -> JobRecord:
-        async with asyncio.timeout(90):
-            while True:
-                changed = self._changed
-                job_id = self._by_room.get(room)
-                if job_id is not None and condition(self.jobs[job_id]):
-                    return self.jobs[job_id]
-                await changed.wait()
+        try:
+            async with asyncio.timeout(90):
+                while True:
+                    changed = self._changed
+                    job_id = self._by_room.get(room)
+                    if job_id is not None and condition(self.jobs[job_id]):
+                        return self.jobs[job_id]
+                    await changed.wait()
+        except TimeoutError:
+            known = self.jobs.get(self._by_room.get(room, ""))
+            raise AssertionError(f"{room} never came so far: {known}") from None
 
     def _take(self, event: dict[str, Any]) -> None:
         kind, job_id = event["type"], event.get("job_id")

@@ -36,8 +36,8 @@ grammar words;
 public <words> = (red | green | blue | yellow) (house | river | garden | window);
 """
 
-# Nobody sets it: what waits for it waits for ever.
-NEVER = threading.Event()
+# What waits for it waits until a job is told to release it.
+RELEASED = threading.Event()
 _MB = 1024 * 1024
 COUNTED = ("JobContext", "Room", "AgentSession", "JobTask", "JobDriver", "TaskScope", "Troubled")
 
@@ -188,7 +188,7 @@ def leak() -> None:
     """Leave tasks and threads behind."""
     for number in range(20):
         asyncio.get_running_loop().create_task(for_ever(), name=f"left-{number}")
-        threading.Thread(target=NEVER.wait, daemon=True).start()
+        threading.Thread(target=RELEASED.wait, daemon=True).start()
 
 
 @server.rtc_session(agent_name="trouble", on_request=on_request)
@@ -276,7 +276,7 @@ async def entrypoint(ctx: JobContext) -> None:  # noqa: C901, PLR0912, PLR0915 -
             ctx.shutdown("done")
         case "hog_threads":
             for _ in range(100):
-                loop.run_in_executor(None, NEVER.wait)
+                loop.run_in_executor(None, RELEASED.wait)
             ctx.shutdown("done")
         case "block":
             hold_the_loop(float(number))
@@ -290,6 +290,9 @@ async def entrypoint(ctx: JobContext) -> None:  # noqa: C901, PLR0912, PLR0915 -
                 eaten.append(bytearray(os.urandom(_MB)))
                 await asyncio.sleep(0)
             await asyncio.Event().wait()
+        case "release":
+            RELEASED.set()
+            ctx.shutdown("done")
         case "quit":
             ctx.shutdown("done")
         case "stay":

@@ -183,3 +183,16 @@ def test_a_report_of_another_version_is_passed_over() -> None:
     assert control._parse(b'{"type": "news_of_tomorrow"}') is None
     known = heartbeat(7).model_dump_json()[:-1] + ', "more": 1}'
     assert control._parse(known.encode()) == heartbeat(7)
+
+
+async def test_flush_waits_until_the_watchers_have_everything() -> None:
+    async with served() as one:
+        stream = watch(one.address)
+        assert isinstance(await anext(stream), HostSnapshot)
+        for number in range(50):
+            one.hub.publish(changed(number))
+        assert await asyncio.to_thread(one.hub.flush, 10.0)
+        got = [await anext(stream) for _ in range(50)]
+        assert got == [changed(number) for number in range(50)]
+        await stream.aclose()
+    assert await asyncio.to_thread(one.hub.flush, 0.0)

@@ -132,3 +132,42 @@ async def test_cancelled_timers_let_go_of_their_context() -> None:
     await asyncio.sleep(0)
     gc.collect()
     assert reference() is None
+
+
+async def test_a_scope_sees_its_own_tasks_and_may_cancel_all_of_them():
+    loop = asyncio.get_running_loop()
+    restore = install_task_factory(loop)
+    other = loop.create_task(asyncio.Event().wait(), name="other")
+    scope = TaskScope("AJ_1")
+    context = copy_context()
+    scope.enter(context)
+    seen = set()
+
+    async def cancel_everything():
+        mine = loop.create_task(asyncio.Event().wait(), name="mine")
+        await asyncio.sleep(0)
+        seen.update(task.get_name() for task in asyncio.all_tasks())
+        for task in asyncio.all_tasks():
+            task.cancel()
+        await asyncio.wait({mine})
+
+    try:
+        canceller = loop.create_task(cancel_everything(), name="canceller", context=context)
+        await asyncio.wait({canceller})
+        assert seen == {"mine", "canceller"}
+        assert canceller.cancelled()
+        assert not other.done()
+        assert other in asyncio.all_tasks()
+        # Loops of their own that a program runs are not touched.
+        assert await asyncio.to_thread(context.run, asyncio.run, _count_tasks()) == 2
+    finally:
+        other.cancel()
+        await asyncio.wait({other})
+        restore()
+
+
+async def _count_tasks():
+    beside = asyncio.get_running_loop().create_task(asyncio.sleep(0))
+    count = len(asyncio.all_tasks())
+    await beside
+    return count
