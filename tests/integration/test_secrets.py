@@ -35,7 +35,6 @@ RAY_PAGES = (
     "/nodes?view=hostNameList",
     "/logical/actors",
     "/events",
-    "/api/serve/applications/",
     *(
         f"/api/v0/{kind}?detail=1&limit=1000"
         for kind in (

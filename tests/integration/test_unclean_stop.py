@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -195,23 +194,15 @@ def test_a_cluster_that_asks_for_another_token(
         assert TOKEN not in said
 
 
-async def test_a_local_ray_whose_command_was_killed_is_ended_by_the_next_start(
+async def test_nothing_of_a_local_ray_whose_command_was_killed_outlives_the_next_start(
     livekit_server: LiveKitServer, tmp_path: Path
 ) -> None:
     async with killed(livekit_server, tmp_path, {}) as app:
         family = app.processes()[1:]
         run_files = list((tmp_path / ".voxray" / "run").glob("*.json"))
         assert [json.loads(path.read_text())["app"] for path in run_files] == ["voxray"]
-        app.process.send_signal(signal.SIGKILL)
-        await asyncio.to_thread(app.process.wait)
-    assert [each for each in family if each.is_running()], "Ray outlives a killed driver"
-    async with voxray_app(
-        livekit_server, tmp_path, PROGRAM, "--app", "another", environment={}
-    ) as other:
-        assert "a start of app voxray was killed" in other.output
-        assert [each for each in family if each.is_running()]
     async with voxray_app(livekit_server, tmp_path, PROGRAM) as again:
-        assert "ending what a killed start of app voxray left running" in again.output
-        assert not [each for each in family if each.is_running()]
+        # Ray ends most of them with their driver; its agents it forgets.
+        assert not (await asyncio.to_thread(psutil.wait_procs, family, 10))[1]
         assert len((await again.status())["dispatchers"]) == 1
     assert not list((tmp_path / ".voxray" / "run").glob("*.json"))

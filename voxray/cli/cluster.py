@@ -8,6 +8,7 @@ import contextlib
 import logging
 import math
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -49,9 +50,11 @@ _DROPPED = ("PYTHONDONTWRITEBYTECODE",)
 # Logical CPUs of a local Ray: our actors ask for shares, and two cores must not end the list.
 _MIN_LOGICAL_CPUS = 8
 _END_DEADLINE_S = 5.0
+_LISTENS_S = 2.0
 _HOW_TO_GET_IN = (
     "it asks for a token (or for another one); set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to "
-    "a file with the cluster's token (or RAY_AUTH_TOKEN to the token itself)"
+    "a file with the cluster's token (or RAY_AUTH_TOKEN to the token itself); a cluster of another "
+    "Ray version refuses as well"
 )
 _SECRET_PARTS = (
     "SECRET",
@@ -142,7 +145,7 @@ def join(
         return _start_local(settings, namespace, log_to_driver=log_to_driver, cpus=cpus)
     except (ConnectionError, OSError, RuntimeError, ValueError, RayError) as error:
         ray.shutdown()
-        if settings.address and _is_about_token(error):
+        if settings.address and (_is_about_token(error) or _listens(settings.address)):
             raise CredentialsError(
                 f"the Ray cluster at {settings.address} refuses this start: {_HOW_TO_GET_IN}"
             ) from error
@@ -227,6 +230,21 @@ def _start_local(
 def _is_about_token(error: Exception) -> bool:
     text = f"{type(error).__name__} {error}".lower()
     return "authenticat" in text or "unauthorized" in text
+
+
+def _listens(address: str) -> bool:
+    """Whether anything listens at an address that could not be joined: then it refused us.
+
+    Ray itself does not say whether nobody was there or a token was wrong.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        return False
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_LISTENS_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def _is_secret(name: str) -> bool:

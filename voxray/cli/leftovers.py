@@ -1,8 +1,9 @@
 """A local Ray's own folder, and what is left of one whose command was killed.
 
 The command that starts Ray holds a lock on a file in the folder for as long as it lives; the
-system lets go of it however the command ends. A folder without its lock is a leftover: Ray's
-processes go on without the command, their calls too, and nothing else would ever end them.
+system lets go of it however the command ends. A folder without its lock is a leftover. Most of
+Ray's processes end with the command that started them, some seconds later; those that don't, hung
+ones and Ray's own agents, nothing else would ever end.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from voxray.base.errors import ConfigError
 _PREFIX = "voxray-"
 _OWNER = "owner.json"
 _TOKEN = "auth_token"  # noqa: S105 - a file's name
-# Ray's processes and ours inherit it; it tells which folder they belong to.
+# Ray's processes inherit it. Those that name themselves (`ray::...`) overwrite their environment as
+# it is seen from outside; they are known by their log files.
 _MARK = "RAY_TMPDIR"
 _END_DEADLINE_S = 5.0
 
@@ -78,7 +80,7 @@ def find_leftovers() -> tuple[Leftover, ...]:
     marked: dict[str, list[psutil.Process]] = {path: [] for path in abandoned}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if (path := process.environ().get(_MARK)) in marked:
+            if (path := _folder_of(process, marked)) is not None:
                 marked[path].append(process)
     found = []
     for path, processes in marked.items():
@@ -126,6 +128,17 @@ def end_leftover(leftover: Leftover) -> None:
             f"processes of an earlier start of app {leftover.app} can't be ended: kill -9 {pids}"
         )
     shutil.rmtree(leftover.path, ignore_errors=True)
+
+
+def _folder_of(process: psutil.Process, folders: Collection[str]) -> str | None:
+    if process.uids().real != os.getuid():
+        return None
+    if (marked := process.environ().get(_MARK, "")) in folders:
+        return marked
+    opened = [file.path for file in process.open_files()]
+    return next(
+        (each for each in folders if any(file.startswith(f"{each}/") for file in opened)), None
+    )
 
 
 def _abandoned() -> Iterator[tuple[Path, str]]:

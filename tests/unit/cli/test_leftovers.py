@@ -18,7 +18,10 @@ from voxray.cli.leftovers import make_folder
 folder = make_folder(sys.argv[1])
 child = [sys.executable, "-c", "import time; time.sleep(600)"]
 marked = {**os.environ, "RAY_TMPDIR": str(folder.path)}
-subprocess.Popen(child, env=marked, stdout=subprocess.DEVNULL)
+if sys.argv[2] == "marked":
+    subprocess.Popen(child, env=marked, stdout=subprocess.DEVNULL)
+else:
+    subprocess.Popen(child, stdout=(folder.path / "worker.out").open("w"))
 print(folder.path, flush=True)
 sys.stdin.read()
 """
@@ -30,9 +33,12 @@ def _own_temp(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
 
 
-def start_owner(app):
+def start_owner(app, how="marked"):
     owner = subprocess.Popen(
-        [sys.executable, "-c", OWNER, app], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", OWNER, app, how],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     path = Path(owner.stdout.readline().strip())
     (child,) = psutil.Process(owner.pid).children()
@@ -60,8 +66,9 @@ def test_what_is_owned_is_left_alone():
         child.kill()
 
 
-def test_what_a_killed_command_left_is_ended_by_a_start_of_its_app_only():
-    owner, path, child = start_owner("desk")
+@pytest.mark.parametrize("how", ["marked", "by its log file"])
+def test_what_a_killed_command_left_is_ended_by_a_start_of_its_app_only(how):
+    owner, path, child = start_owner("desk", how)
     try:
         kill(owner)
         (found,) = find_leftovers()
