@@ -22,6 +22,8 @@ REMEMBERED = 10_000
 """Calls and jobs of each kind whose fate is remembered; the oldest are forgotten first."""
 MAX_FAULTS = 3
 """Attempts at a call that the program's `request_fnc` fails before it is left alone."""
+PROMPT_TRIES = 3
+"""Attempts in vain after which a call lets others go first for a while."""
 K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T")
@@ -282,8 +284,11 @@ class WaitingLine:
         call.job_id = None
         call.dispatch_id = ""
         call.queued_at = now
-        call.retry_at = now + min(_RETRY_LIMIT_S, _RETRY_FIRST_S * 2.0 ** min(call.tries, 10))
         call.tries += 1
+        extra = call.tries - PROMPT_TRIES
+        # Its first attempts keep the slot: nobody behind it is to overtake it by the server's slip.
+        pause_s = 0.0 if extra <= 0 else _RETRY_FIRST_S * 2.0 ** min(extra - 1, 10)
+        call.retry_at = now + min(_RETRY_LIMIT_S, pause_s)
         self.due.set(call.key, call.retry_at)
 
     def is_discarded(self, dispatch_id: str) -> bool:

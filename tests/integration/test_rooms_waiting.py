@@ -39,6 +39,16 @@ async def hanging_up(callers: Iterable[SilentCaller]) -> AsyncIterator[None]:
         await asyncio.gather(*(caller.aclose() for caller in callers))
 
 
+async def agent_came(app: RunningApp, caller: SilentCaller) -> None:
+    """Wait for the caller's agent; say what the app saw if none comes."""
+    try:
+        await caller.until_agent()
+    except AssertionError as error:
+        seen = [each for each in await app.events() if each["type"] != "CapacityChanged"]
+        last = "\n".join(map(str, seen[-60:]))
+        raise AssertionError(f"{error}; {await app.status()}\n{last}") from None
+
+
 async def end_all(rooms: Rooms, callers: Iterable[SilentCaller]) -> None:
     """End the calls: the app's drain waits for them."""
     for caller in callers:
@@ -94,7 +104,7 @@ async def test_full_then_not_and_down_then_up(
 async def served_early(app: RunningApp, rooms: Rooms, early: list[SilentCaller]) -> None:
     """Those who called before the start have their agent; hang up for them."""
     for caller in early:
-        await caller.until_agent()
+        await agent_came(app, caller)
         assert caller.agents == await rooms.agents_in(caller.room_name)
     log = await app.events("WorkerRegistered", "HostReady", "RoomServed")
     (registered,) = [each["seen_at"] for each in log if each["type"] == "WorkerRegistered"]
@@ -113,14 +123,14 @@ async def one_by_one(app: RunningApp, rooms: Rooms, callers: list[SilentCaller])
         await caller.join()
     first, waiting = callers[:FULL_AT], callers[FULL_AT:]
     for caller in first:
-        await caller.until_agent()
+        await agent_came(app, caller)
     await app.until_event("RoomsWaiting", lambda event: event["count"] == len(waiting))
     assert not any(caller.agents for caller in waiting)
     began = time.monotonic()
     for leaver, next_one in zip(callers, waiting, strict=False):
         await leaver.aclose()
         await rooms.close(leaver.room_name)
-        await next_one.until_agent()
+        await agent_came(app, next_one)
         assert next_one.agents == await rooms.agents_in(next_one.room_name)
     sys.stdout.write(f"{len(waiting)} handed on in {time.monotonic() - began:.1f} s\n")
     served = [event["room"] for event in await app.events("RoomServed")]
@@ -145,8 +155,8 @@ async def test_rooms_made_while_the_dispatcher_is_down(
         await by_api.join()
         asked = await rooms.dispatch(by_api.room_name, NAME, '{"who": "me"}')
         async with voxray_app(livekit_server, tmp_path, PROGRAM, environment=environment) as app:
-            await by_token.until_agent()
-            await by_api.until_agent()
+            await agent_came(app, by_token)
+            await agent_came(app, by_api)
             stand_in = next(
                 each
                 for each in await rooms.dispatches(by_api.room_name)
@@ -163,7 +173,7 @@ async def test_rooms_made_while_the_dispatcher_is_down(
             back = await app.until_back(pid)
             assert back["dispatchers"][0]["pid"] != pid
             for caller in callers:
-                await caller.until_agent()
+                await agent_came(app, caller)
             # Whoever deletes the dispatch that he made ends the job of its stand-in.
             await rooms.delete_dispatch(by_api.room_name, asked)
             await app.until_event("JobEnded")
