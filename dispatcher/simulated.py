@@ -14,7 +14,7 @@ from voxray.base.errors import ConnectionFailedError
 from voxray.base.ids import JobId
 from voxray.base.settings import LiveKitSettings
 from voxray.dispatcher.inputs import Simulated
-from voxray.dispatcher.tokens import agent_token
+from voxray.dispatcher.tokens import simulated_token
 
 _DEADLINE_S = 10.0
 
@@ -41,7 +41,7 @@ async def simulated_job(
         room=room,
         job=job.SerializeToString(),
         url=settings.url,
-        token=agent_token(settings, room, identity),
+        token=simulated_token(settings, room, identity),
         identity=identity,
     )
 

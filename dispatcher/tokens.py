@@ -31,10 +31,13 @@ def room_token(settings: LiveKitSettings, room: str) -> str:
     return _sign(settings, grants, ROOM_TOKEN_TTL_S)
 
 
-def agent_token(settings: LiveKitSettings, room: str, identity: str) -> str:
+def simulated_token(settings: LiveKitSettings, room: str, identity: str) -> str:
     """Return a token with which an agent joins a room, as livekit-agents signs one for a
-    simulated job."""
-    grants = VideoGrants(room_join=True, room=room, agent=True)
+    simulated job.
+
+    One right more: with LiveKit's own token, agents tell their state by attributes of theirs.
+    """
+    grants = VideoGrants(room_join=True, room=room, agent=True, can_update_own_metadata=True)
     token = AccessToken(settings.api_key, settings.api_secret.get_secret_value())
     return token.with_identity(identity).with_kind("agent").with_grants(grants).to_jwt()
 

@@ -10,7 +10,7 @@ import pytest
 from livekit.protocol import agent
 from prometheus_client import CollectorRegistry, Gauge
 
-from voxray.base.errors import CapacityError, ConfigError, PortTakenError
+from voxray.base.errors import CapacityError, ConfigError, ConnectionFailedError, PortTakenError
 from voxray.base.ids import HostId, JobId
 from voxray.base.settings import HttpSettings
 from voxray.dispatcher.events_log import EventsLog
@@ -58,6 +58,14 @@ class Source:
 
     def story(self, job_id):
         return [{"at": 1.0, "cause": "offered"}] if job_id == "AJ_1" else None
+
+    def jobs(self):
+        return [{"id": "AJ_1", "state": "running"}]
+
+    async def simulate(self, room, identity):
+        if room == "closed":
+            raise ConnectionFailedError("livekit can't be reached")
+        return f"job-{identity}"
 
     def drain(self, timeout_s):
         self.drains.append(timeout_s)
@@ -170,6 +178,24 @@ async def test_events_by_long_poll(api):
     api.log.emit(HostStarting(host_id=HostId("h2")))
     _, page = await poll
     assert [event["host_id"] for event in page["events"]] == ["h2"]
+
+
+async def test_jobs(api):
+    assert await api.get("/jobs") == (200, {"jobs": [{"id": "AJ_1", "state": "running"}]})
+
+
+async def test_a_simulated_job(api):
+    body = {"room": "lobby", "identity": "me"}
+    assert await api.request("POST", "/jobs", json=body) == (202, {"job": "job-me"})
+    status, answer = await api.request("POST", "/jobs", json={"room": "closed"})
+    assert (status, answer) == (503, {"error": "livekit can't be reached"})
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"room": ""}, {"room": 3}, {"room": "r", "identity": 3}, {"room": "r", "x": 1}]
+)
+async def test_a_bad_simulated_job_is_refused(api, body):
+    assert (await api.request("POST", "/jobs", json=body))[0] == 400
 
 
 async def test_drain(api):

@@ -13,6 +13,7 @@ from voxray.dispatcher.tokens import (
     WORKER_TOKEN_TTL_S,
     resign,
     room_token,
+    simulated_token,
     worker_token,
 )
 
@@ -88,3 +89,12 @@ def test_a_token_without_a_signature_is_refused():
 def test_what_is_no_token_is_refused(text):
     with pytest.raises(ProtocolError):
         resign(text, SECRET)
+
+
+def test_an_agent_of_a_simulated_job_joins_its_room_as_an_agent():
+    grants = TokenVerifier(KEY, SECRET).verify(simulated_token(SETTINGS, "lobby", "me"))
+    assert (grants.identity, grants.kind) == ("me", "agent")
+    video = grants.video
+    assert (video.room, video.room_join, video.agent) == ("lobby", True, True)
+    # Agents tell their state by attributes of theirs.
+    assert video.can_update_own_metadata
