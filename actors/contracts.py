@@ -34,6 +34,8 @@ class ProgramInfo(_Message):
         load_threshold: the program's limit for its own load; None for no limit.
         sdk_version: version of livekit-agents, for the registration.
         deployment: LiveKit's deployment name, usually empty.
+        http_proxy: the way to LiveKit that the program gave or found in the environment, or empty.
+        log_level: the program's own, where nobody else says one.
         job_memory_warn_mb, job_memory_limit_mb: for a job in a process of its own; 0 for none.
         version: digest of the program's sources (`program_version`); hosts of another version
             get no more jobs once this one is current.
@@ -53,6 +55,8 @@ class ProgramInfo(_Message):
     max_retry: int = 16
     sdk_version: str
     deployment: str = ""
+    http_proxy: str = Field(default="", repr=False)
+    log_level: str = "INFO"
     job_memory_warn_mb: float = 0.0
     job_memory_limit_mb: float = 0.0
     version: str = ""
@@ -101,6 +105,7 @@ class JobOrder(_Message):
         received_at, accepted_at, assigned_at: Unix seconds of the dispatch, for stock spans.
         traceparent: W3C trace context of the placement span, or empty.
         tenant: whose call it is, or empty; a dispatcher that finds the order counts it.
+        fake_job: it has no room at LiveKit; livekit-agents' own mock stands in.
         simulated: begun by us: LiveKit is told nothing of it.
     """
 
@@ -118,6 +123,7 @@ class JobOrder(_Message):
     traceparent: str = ""
     room: str = ""
     tenant: str = ""
+    fake_job: bool = False
     simulated: bool = False
 
 

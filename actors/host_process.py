@@ -201,6 +201,7 @@ class HostProcess:
         path, limit_s = self._config.program_path, self._config.settings.hosts.start_timeout_s
         with bounded(f"{path}: its import", limit_s):
             program = _loaded(path)
+        self._take_log_level(program)
         livekit_compat.prepare_process()
         # A program may name the plugins first inside a job: their import, up to half a second,
         # would stop the loop of all calls then. They are also listed on this thread only.
@@ -222,6 +223,12 @@ class HostProcess:
             isolated=isolated,
             blocks=thresholds(self._config.settings.hosts.block_report_s, os.environ),
         )
+
+    def _take_log_level(self, program: LoadedProgram) -> None:
+        """Log as the program's `log_level` says, where nobody has said anything else."""
+        telemetry = self._config.settings.telemetry
+        if "log_level" not in telemetry.model_fields_set:
+            logs.set_level(program.info.log_level)
 
     def _start(self, shared: HostResources) -> None:
         """Start everything, the control stream before the jobs that it reports on.

@@ -4,20 +4,19 @@ import asyncio
 import itertools
 import logging
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from livekit import rtc
 from livekit.agents import AgentSession, JobContext
-from livekit.agents.job import JobAcceptArguments, RunningJobInfo
 from opentelemetry import context as otel_context
 
 from voxray.actors.contracts import JobOrder, JobPhase, JobStatus
 from voxray.actors.job_end import describe, is_clean_exit, leave_room
-from voxray.actors.job_request import read_job
-from voxray.actors.livekit_compat import JobDriver, JobEnd, let_go
+from voxray.actors.job_executor import info_of
+from voxray.actors.livekit_compat import STOPPED, JobDriver, JobEnd, let_go
 from voxray.actors.loop_watch import BlockThresholds
 from voxray.actors.program import InferenceExecutor, LoadedProgram
 from voxray.actors.rtc_compat import drop_events
@@ -86,7 +85,14 @@ class JobTask:
     did not end in time after it was told to.
     """
 
-    def __init__(self, order: JobOrder, shared: HostResources, listener: JobListener) -> None:
+    def __init__(
+        self,
+        order: JobOrder,
+        shared: HostResources,
+        listener: JobListener,
+        *,
+        user_arguments: Any | None = None,
+    ) -> None:
         self.order = order
         self._clock = shared.clock
         self.status = JobStatus(
@@ -95,7 +101,7 @@ class JobTask:
             phase=JobPhase.STARTING,
             changed_at=self._clock.wall(),
         )
-        self.info = _running_job(order, launched_at=self._clock.wall())
+        self.info = info_of(order, launched_at=self._clock.wall())
         self._program = shared.program
         self._listener: JobListener | None = listener
         self._scope = TaskScope(order.job_id)
@@ -107,6 +113,7 @@ class JobTask:
             executor=shared.executor,
             isolated=shared.isolated,
         )
+        self._driver.set_user_arguments(user_arguments)
         self._turn_numbers = itertools.count(1)
         self._sessions: weakref.WeakSet[AgentSession[Any]] = weakref.WeakSet()
         self._job: JobContext | None = None
@@ -114,15 +121,23 @@ class JobTask:
         self._exit = ""
         self._life: asyncio.Task[JobEnd] | None = None
         self._over = asyncio.Event()
+        self._on_ended: list[Callable[[], None]] = []
         self._silent_timer: asyncio.TimerHandle | None = None
         self._entrypoint_returned = False
-        self._stopping = False
+        self._stopped_for: str | None = None
         self._overdue = False
 
     @property
     def ended(self) -> bool:
         """Whether the life cycle is over and cleaned up."""
         return self.status.phase is JobPhase.ENDED
+
+    def on_ended(self, callback: Callable[[], None]) -> None:
+        """Call back once the job has ended, at once if it has. On its loop."""
+        if self.ended:
+            callback()
+        else:
+            self._on_ended.append(callback)
 
     def forget(self) -> None:
         """Say nothing more to the listener: a newer generation speaks for this job."""
@@ -158,6 +173,8 @@ class JobTask:
             bound.cancel()
             await self._clean_up(life)
             self._end(life)
+            for callback in self._on_ended:
+                callback()
 
     async def stop(self, reason: str) -> None:
         """End the job as a stock worker does, and cut it short when it takes too long.
@@ -165,9 +182,10 @@ class JobTask:
         Its shutdown has the bounds of a stock worker: until its callbacks run those of
         livekit-agents itself, from then on the program's `shutdown_process_timeout`. Idempotent.
         """
-        if not self._stopping:
-            self._stopping = True
-            self._driver.shutdown(reason)
+        if self._stopped_for is None:
+            self._stopped_for = reason
+            # The program gets stock's own word for it; ours is for the job's story.
+            self._driver.shutdown()
         info = self._program.info
         try:
             async with asyncio.timeout(
@@ -307,30 +325,11 @@ class JobTask:
             self._fail(self._exit)
         else:
             reason = life.result().reason if failure is None else describe(failure)
+            if reason == STOPPED and self._stopped_for:
+                reason = self._stopped_for
             self._advance(JobPhase.ENDED, outcome="success", reason=reason)
         # The traceback holds the program's frames, and with them everything of the call.
         self._error = None
 
     def _fail(self, reason: str) -> None:
         self._advance(JobPhase.ENDED, outcome="failed", reason=reason)
-
-
-def _running_job(order: JobOrder, *, launched_at: float) -> RunningJobInfo:
-    accept = order.accept
-    return RunningJobInfo(
-        accept_arguments=JobAcceptArguments(
-            name=accept.name,
-            identity=accept.identity,
-            metadata=accept.metadata,
-            attributes=dict(accept.attributes),
-        ),
-        job=read_job(order.job),
-        url=order.url,
-        token=order.token,
-        worker_id=order.worker_id,
-        fake_job=False,
-        received_at=order.received_at,
-        accepted_at=order.accepted_at,
-        assigned_at=order.assigned_at,
-        launched_at=launched_at,
-    )

@@ -9,7 +9,7 @@ import asyncio
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -28,6 +28,7 @@ from livekit.protocol import models
 from opentelemetry.sdk.trace import TracerProvider
 
 from voxray.actors.contracts import ProgramInfo
+from voxray.actors.job_executor import HostPool
 from voxray.actors.program import (
     Entrypoint,
     InferenceExecutor,
@@ -68,6 +69,8 @@ except ImportError as error:  # pragma: no cover - the contract test pins every 
 # The reason that livekit-agents gives when the entrypoint raised before anything else ended
 # the job (`_JobProc._run_job_task`).
 _CRASHED = "job crashed"
+STOPPED = "parent process shutdown"
+"""What shutdown callbacks get as the reason when the worker ends a job (as above)."""
 
 
 def read_hooks(server: AgentServer) -> ProgramHooks | None:
@@ -92,7 +95,8 @@ def read_hooks(server: AgentServer) -> ProgramHooks | None:
 def read_info(server: AgentServer, path: str) -> ProgramInfo:
     """Return what the dispatcher has to know of a program."""
     hooks = read_hooks(server)
-    threshold = ServerEnvOption.getvalue(_private(server, "_load_threshold"), False)
+    dev = agents.utils.is_dev_mode()
+    threshold = ServerEnvOption.getvalue(_private(server, "_load_threshold"), dev)
     has_load_fnc = hooks is not None and hooks.load_fnc is not None
     return ProgramInfo(
         path=path,
@@ -110,6 +114,8 @@ def read_info(server: AgentServer, path: str) -> ProgramInfo:
         max_retry=_private(server, "_max_retry"),
         sdk_version=agents.__version__,
         deployment=_private(server, "_deployment"),
+        http_proxy=_private(server, "_http_proxy") or "",
+        log_level=ServerEnvOption.getvalue(server.log_level, dev),
         job_memory_warn_mb=float(_private(server, "_job_memory_warn_mb")),
         job_memory_limit_mb=float(_private(server, "_job_memory_limit_mb")),
     )
@@ -145,20 +151,20 @@ def capture_run_app(found: list[AgentServer]) -> Iterator[None]:
             place.run_app = original
 
 
-def show_active_jobs(server: AgentServer, jobs: Callable[[], Sequence[RunningJobInfo]]) -> None:
-    """Let `server.active_jobs` answer, for programs whose `load_fnc` counts jobs."""
+def run_on_host(server: AgentServer, pool: HostPool) -> None:
+    """Let `server.active_jobs` and `server.simulate_job` work, and tell it that it has started.
 
-    class Process:
-        def __init__(self, job: RunningJobInfo) -> None:
-            self.running_job = job
+    On the event loop of the jobs.
+    """
+    server._proc_pool = cast("Any", pool)
+    server.emit("worker_started")
 
-    class Pool:
-        @property
-        def processes(self) -> list[Process]:
-            return [Process(job) for job in jobs()]
 
-    # A stock worker creates its pool as it starts to run.
-    server._proc_pool = cast("Any", Pool())
+def show_registration(server: AgentServer, worker_id: str) -> None:
+    """Let `server.id` be the worker's, and tell handlers of `worker_registered` of a new one."""
+    if worker_id and server._id != worker_id:
+        server._id = worker_id
+        server.emit("worker_registered", worker_id, models.ServerInfo())
 
 
 def prepare_process() -> None:
@@ -240,12 +246,19 @@ class JobDriver:
             simulation_end_fnc=hooks.simulation_end_fnc,
         )
 
+    def set_user_arguments(self, value: Any | None) -> None:
+        """Say what the job finds as `ctx.proc.user_arguments`; before it runs."""
+        self._process._user_arguments = value
+
     async def wait_callbacks(self) -> None:
         """Return once only leaving the room and the shutdown callbacks are left, or nothing is."""
         await self._client.shutting_down.wait()
 
-    def shutdown(self, reason: str) -> None:
-        """End the job as a stock worker does: session, callbacks, room. Idempotent."""
+    def shutdown(self, reason: str = "") -> None:
+        """End the job as a stock worker does: session, callbacks, room. Idempotent.
+
+        Shutdown callbacks get the reason; for an empty one stock's own word, `STOPPED`.
+        """
         self._messages.send_nowait(ShutdownRequest(reason=reason))
 
     async def run(self) -> JobEnd:

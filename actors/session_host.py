@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from livekit.agents.job import RunningJobInfo
 
@@ -21,13 +22,14 @@ from voxray.actors.contracts import (
     JobStatus,
     Report,
     RequestAnswer,
-    TurnReport,
 )
+from voxray.actors.job_executor import HostPool, order_of
 from voxray.actors.job_request import ask_program, read_job
 from voxray.actors.job_task import HostResources, JobTask
 from voxray.actors.job_threads import ScopedExecutor
-from voxray.actors.livekit_compat import show_active_jobs
+from voxray.actors.livekit_compat import run_on_host, show_registration
 from voxray.actors.loop_watch import LoopWatch
+from voxray.actors.session_watch import turn_report
 from voxray.actors.task_scope import drop_cancelled_timers, install_task_factory
 from voxray.base.errors import CapacityError
 from voxray.base.ids import HostId, JobId
@@ -101,6 +103,9 @@ class SessionHost:
         self._probe = LoopLagProbe(self._on_tick, interval_s=self._lag_interval_s)
         self._watch: LoopWatch | None = None
         self._spent = False
+        # Jobs that the program started by itself: the dispatcher knows nothing of them.
+        self._own: set[JobTask] = set()
+        self._pool = HostPool(self.launch, host_id=host_id)
         self._restore_factory: Callable[[], None] | None = None
         self._load: float | None = None
         self._asked: dict[str, asyncio.Task[RequestAnswer]] = {}
@@ -117,7 +122,7 @@ class SessionHost:
             self._watch = report_blocks(self._blocks, self._report)
             self._watch.start()
         self._probe.start()
-        show_active_jobs(program.server, self._running_infos)
+        run_on_host(program.server, self._pool)
         if program.hooks.load_fnc is not None:
             self._tasks.spawn("load", self._follow_load(program.hooks.load_fnc))
 
@@ -168,7 +173,7 @@ class SessionHost:
             return
         if self._draining or self._closed:
             raise CapacityError(f"host {self._host_id} takes no more jobs, {order.job_id} refused")
-        if old is None and len(self._jobs) >= self._capacity:
+        if old is None and len(self._jobs) - len(self._own) >= self._capacity:
             raise CapacityError(
                 f"host {self._host_id} is full ({self._capacity} jobs), {order.job_id} refused"
             )
@@ -179,10 +184,22 @@ class SessionHost:
         if old is not None and replaced is not None:
             old.forget()
             replaced.cancel()
-        job = JobTask(order, self._shared, self)
-        with self._lock:
-            self._jobs[order.job_id] = job
-        self._runs[job] = self._tasks.spawn(f"job:{order.job_id}", self._run(job, replaced))
+        show_registration(self._shared.program.server, order.worker_id)
+        self._begin(JobTask(order, self._shared, self), replaced)
+
+    async def launch(self, info: RunningJobInfo, user_arguments: Any | None = None) -> JobTask:
+        """Start a job that the program asks for itself (`server.simulate_job`), beyond all slots.
+
+        Raises:
+            CapacityError: the host is draining or closed, or runs this job already.
+        """
+        order = order_of(info)
+        if self._draining or self._closed or order.job_id in self._jobs:
+            raise CapacityError(f"host {self._host_id} can't start {order.job_id}")
+        job = JobTask(order, self._shared, self, user_arguments=user_arguments)
+        self._own.add(job)
+        self._begin(job)
+        return job
 
     async def stop_job(self, job_id: JobId, generation: int, reason: str) -> None:
         """Ask a job to end. Another generation, or a job that is gone, is left alone."""
@@ -234,7 +251,7 @@ class SessionHost:
     def snapshot(self) -> HostSnapshot:
         """Return what the host is and runs, and how its last jobs ended. Any thread."""
         with self._lock:
-            jobs = tuple(self._jobs.values())
+            jobs = tuple(job for job in self._jobs.values() if job not in self._own)
             ended = tuple(self._ended)
         return HostSnapshot(
             host_id=self._host_id,
@@ -250,7 +267,7 @@ class SessionHost:
     def heartbeat(self, sequence: int) -> HostHeartbeat:
         """Return a heartbeat, also while a job blocks the loop. Any thread."""
         with self._lock:
-            jobs = len(self._jobs)
+            jobs = len(self._jobs) - len(self._own)
         silence_s = time.monotonic() - self._last_tick_s
         return HostHeartbeat(
             host_id=self._host_id,
@@ -270,25 +287,22 @@ class SessionHost:
         if job.ended:
             # Before the report: who asks for a snapshot now must not see it run.
             self._remove(job)
+        if job in self._own:
+            return
+        if job.ended:
             with self._lock:
                 self._ended.append(job.status)
         self._report(JobChanged(status=job.status))
 
     def turn_done(self, turn: TurnDone) -> None:
         """Report a turn (as the jobs' listener)."""
-        self._report(
-            TurnReport(
-                job_id=turn.job_id,
-                room=turn.room,
-                agent=turn.agent,
-                number=turn.number,
-                stages=turn.stages,
-                tools=turn.tools,
-                interrupted=turn.interrupted,
-                models=turn.models,
-                at=turn.at,
-            )
-        )
+        self._report(turn_report(turn))
+
+    def _begin(self, job: JobTask, replaced: asyncio.Task[None] | None = None) -> None:
+        with self._lock:
+            self._jobs[job.order.job_id] = job
+        self._pool.show(job)
+        self._runs[job] = self._tasks.spawn(f"job:{job.order.job_id}", self._run(job, replaced))
 
     async def _run(self, job: JobTask, replaced: asyncio.Task[None] | None) -> None:
         try:
@@ -298,9 +312,11 @@ class SessionHost:
         finally:
             self._runs.pop(job, None)
             self._remove(job)
+            self._own.discard(job)
             drop_cancelled_timers(asyncio.get_running_loop())
 
     def _remove(self, job: JobTask) -> None:
+        self._pool.hide(job)
         with self._lock:
             if self._jobs.get(job.order.job_id) is job:
                 del self._jobs[job.order.job_id]
@@ -322,10 +338,6 @@ class SessionHost:
             except (Exception, SystemExit):
                 logger.exception("load_fnc failed, its last value stays")
             await asyncio.sleep(_LOAD_INTERVAL_S)
-
-    def _running_infos(self) -> list[RunningJobInfo]:
-        with self._lock:
-            return [job.info for job in self._jobs.values()]
 
     def _on_tick(self, late_s: float) -> None:
         self._last_tick_s = time.monotonic()

@@ -8,6 +8,9 @@ from typing import Any, TypeAlias
 
 from livekit.agents import AgentSession, JobContext, get_job_context
 
+from voxray.actors.contracts import TurnReport
+from voxray.observability.events import TurnDone
+
 logger = logging.getLogger(__name__)
 
 SessionObserver: TypeAlias = Callable[[JobContext, AgentSession[Any]], None]
@@ -40,3 +43,18 @@ def observe_sessions(observer: SessionObserver) -> None:
 
     start.voxray_observed = True  # type: ignore[attr-defined]  # a mark on our own function
     AgentSession.start = start  # type: ignore[method-assign]  # the one patch that we make
+
+
+def turn_report(turn: TurnDone) -> TurnReport:
+    """Return a turn as the dispatcher is told of it."""
+    return TurnReport(
+        job_id=turn.job_id,
+        room=turn.room,
+        agent=turn.agent,
+        number=turn.number,
+        stages=turn.stages,
+        tools=turn.tools,
+        interrupted=turn.interrupted,
+        models=turn.models,
+        at=turn.at,
+    )

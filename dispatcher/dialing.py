@@ -4,7 +4,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urljoin, urlparse
 
 import aiohttp
@@ -22,6 +22,7 @@ class DialOptions:
 
     Attributes:
         proxy: address of an HTTP proxy, or None.
+        worker_token: what LiveKit Cloud gives the agents that it hosts; usually empty.
         dial_s: longest time from the first packet to the open websocket.
         heartbeat_s: pause between websocket pings; half of it later without a pong the connection
             counts as broken. Stock waits 30 s, in which no room of this app would get an agent.
@@ -29,6 +30,7 @@ class DialOptions:
     """
 
     proxy: str | None = None
+    worker_token: str = field(default="", repr=False)
     dial_s: float = 10.0
     heartbeat_s: float = 10.0
     close_s: float = 2.0
@@ -48,14 +50,23 @@ def display_url(url: str) -> str:
     return f"{parsed.scheme}://{parsed.netloc.rpartition('@')[2]}{parsed.path}"
 
 
-def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
+def proxy_for(url: str, environment: Mapping[str, str], *, given: str | None = None) -> str | None:
     """Return the proxy that leads to an address, or None.
 
     As in livekit-agents `HTTPS_PROXY` counts before `HTTP_PROXY`, whatever the scheme. Other than
-    there, a server on this machine and the names in `NO_PROXY` are reached directly.
+    there, a server on this machine and the names in `NO_PROXY` are reached directly, unless the
+    program itself asks for a proxy.
+
+    Args:
+        url: LiveKit's address.
+        environment: where a proxy may be named.
+        given: the program's `http_proxy`: one of its own, or that of the environment; empty for
+            none, None where no program says anything.
     """
     host = urlparse(url).hostname or ""
     proxy = environment.get("HTTPS_PROXY") or environment.get("HTTP_PROXY")
+    if given is not None and given != (proxy or ""):
+        return given or None
     excluded = environment.get("NO_PROXY") or environment.get("no_proxy") or ""
     if not proxy or host in _LOOPBACK or _is_excluded(host, excluded):
         return None
@@ -85,6 +96,7 @@ async def dial(
             return await session.ws_connect(
                 agent_url(settings.url),
                 headers={"Authorization": f"Bearer {worker_token(settings)}"},
+                params={"worker_token": options.worker_token} if options.worker_token else {},
                 proxy=options.proxy,
                 heartbeat=options.heartbeat_s,
                 timeout=aiohttp.ClientWSTimeout(ws_close=options.close_s),

@@ -91,7 +91,9 @@ class DispatcherService:
         self._program = program
         self._clock = clock
         self._address = access.address
-        self._proxy = proxy_for(settings.livekit.url, access.environment)
+        proxy = proxy_for(settings.livekit.url, access.environment, given=program.http_proxy)
+        token = access.environment.get("LIVEKIT_WORKER_TOKEN", "")
+        self._dial = DialOptions(proxy=proxy, worker_token=token)
         self._core = DispatcherCore(settings.hosts, settings.inference, program, clock, role=role)
         if role.leads:
             self._core.search_rooms(settings.reconciler, alone=not role.others)
@@ -107,8 +109,8 @@ class DispatcherService:
         secret = settings.livekit.api_secret.get_secret_value()
         self._runner = FleetRunner(fleet, self._tell, lambda old: resign(old, secret))
         self._connection = self._new_connection()
-        self._rooms = RoomDirectory(settings.livekit, proxy=self._proxy)
-        self._surveyor = RoomSurveyor(settings.livekit, program, proxy=self._proxy)
+        self._rooms = RoomDirectory(settings.livekit, proxy=proxy)
+        self._surveyor = RoomSurveyor(settings.livekit, program, proxy=proxy)
         identity = Identity(
             app=settings.app, node=access.node, index=role.index, api=self._api_address
         )
@@ -178,7 +180,7 @@ class DispatcherService:
         Raises:
             ConnectionFailedError: the room can't be opened at LiveKit.
         """
-        item = await simulated_job(self._settings.livekit, room, identity, proxy=self._proxy)
+        item = await simulated_job(self._settings.livekit, room, identity, proxy=self._dial.proxy)
         self._tell(item)
         return item.job_id
 
@@ -298,7 +300,7 @@ class DispatcherService:
             self._program,
             self._worker_event,
             active_jobs=self._active_jobs,
-            options=ConnectionOptions(dial=DialOptions(proxy=self._proxy)),
+            options=ConnectionOptions(dial=self._dial),
         )
 
     def _begin_trace(self, request: AvailabilityRequest) -> str:

@@ -43,16 +43,20 @@ def configure(telemetry: TelemetrySettings, *, role: str, fields: Mapping[str, s
     for old in root.handlers[:]:
         root.removeHandler(old)
     root.addHandler(handler)
-    level = _LEVELS[telemetry.log_level]
-    root.setLevel(level)
     logging.getLogger("aiohttp.server").addFilter(_is_no_nonsense)
     # LiveKit's own development keys (devkey, secret) are short.
     warnings.filterwarnings("ignore", message="The HMAC key is")
-    native = logging.getLogger("livekit")
-    native.setLevel(level)
-    native.addFilter(_demote_native_noise)
-    for name in _QUIETER:
-        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    logging.getLogger("livekit").addFilter(_demote_native_noise)
+    set_level(telemetry.log_level)
+
+
+def set_level(name: str) -> None:
+    """Print what is at least as severe as a level of livekit-agents' (`TRACE` to `CRITICAL`)."""
+    level = _LEVELS[name]
+    logging.getLogger().setLevel(level)
+    logging.getLogger("livekit").setLevel(level)
+    for quieter in _QUIETER:
+        logging.getLogger(quieter).setLevel(max(level, logging.WARNING))
 
 
 def _demote_native_noise(record: logging.LogRecord) -> bool:
@@ -72,7 +76,7 @@ def _is_no_nonsense(record: logging.LogRecord) -> bool:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time, level, logger, message, and every extra field."""
+    """One JSON object per line, under livekit-agents' names: time, level, name, message, extras."""
 
     def __init__(self, static: Mapping[str, str]) -> None:
         super().__init__()
@@ -83,13 +87,14 @@ class JsonFormatter(logging.Formatter):
         line: dict[str, object] = {
             "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname,
-            "logger": record.name,
+            "name": record.name,
             "message": record.getMessage(),
             **self._static,
+            "pid": record.process,
             **_extras(record),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exc_info"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str, ensure_ascii=False)
 
 

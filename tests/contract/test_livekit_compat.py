@@ -5,6 +5,7 @@ import inspect
 import logging
 import math
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import pytest
 from livekit import rtc
@@ -47,6 +48,8 @@ READ_OF_SERVER = (
     "_shutdown_process_timeout",
     "_max_retry",
     "_deployment",
+    "_id",
+    "_log_level",
     "_ws_url",
     "_api_key",
     "_api_secret",
@@ -144,17 +147,98 @@ def test_worker_options_keep_their_defaults_and_values() -> None:
     assert models.ParticipantPermission.FromString(info.permissions).hidden
 
 
+class Pool:
+    """What a host shows of its jobs, without a host."""
+
+    def __init__(self, jobs: list[RunningJobInfo]) -> None:
+        self.jobs = jobs
+
+    @property
+    def processes(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(running_job=job) for job in self.jobs]
+
+
 def test_a_load_fnc_gets_its_server_and_the_active_jobs() -> None:
     server = AgentServer(load_fnc=lambda server: len(server.active_jobs) / 10, load_threshold=2.0)
     server.rtc_session(entrypoint)
     jobs = [running_job("a"), running_job("b")]
-    compat.show_active_jobs(server, lambda: jobs)
+    compat.run_on_host(server, Pool(jobs))
     hooks = compat.read_hooks(server)
     assert hooks is not None
     assert hooks.load_fnc is not None
     assert hooks.load_fnc() == 0.2
     assert server.active_jobs == jobs
     assert compat.read_info(server, "agent.py").load_threshold == 2.0
+
+
+def test_options_have_their_development_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = AgentServer(
+        load_fnc=lambda: 0.1,
+        load_threshold=ServerEnvOption(dev_default=0.9, prod_default=0.5),
+        log_level=ServerEnvOption(dev_default="trace", prod_default="warn"),
+    )
+    server.rtc_session(entrypoint)
+    monkeypatch.delenv("LIVEKIT_DEV_MODE", raising=False)
+    info = compat.read_info(server, "agent.py")
+    assert (info.load_threshold, info.log_level) == (0.5, "WARN")
+    monkeypatch.setenv("LIVEKIT_DEV_MODE", "1")
+    info = compat.read_info(server, "agent.py")
+    assert (info.load_threshold, info.log_level) == (0.9, "TRACE")
+
+
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        ({}, "own"),
+        ({"LIVEKIT_AGENT_NAME": "by-default"}, "own"),
+        ({"LIVEKIT_AGENT_NAME_OVERRIDE": "forced"}, "forced"),
+    ],
+)
+def test_the_agent_s_name_is_the_one_that_stock_takes(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], name: str
+) -> None:
+    for variable in ("LIVEKIT_AGENT_NAME", "LIVEKIT_AGENT_NAME_OVERRIDE"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    server = AgentServer()
+    server.rtc_session(entrypoint, agent_name="own")
+    assert compat.read_info(server, "agent.py").agent_name == name
+    unnamed = AgentServer()
+    unnamed.rtc_session(entrypoint)
+    expected = environment.get("LIVEKIT_AGENT_NAME") or (name if name == "forced" else "")
+    assert compat.read_info(unnamed, "agent.py").agent_name == expected
+
+
+def test_a_proxy_and_a_deployment_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://of-the-environment:1")
+    monkeypatch.delenv("HTTPS_PROXY", raising=False)
+    monkeypatch.setenv("LIVEKIT_AGENT_DEPLOYMENT", "blue")
+    servers = (
+        AgentServer(),
+        AgentServer(http_proxy="http://its-own:2"),
+        AgentServer(http_proxy=None),
+    )
+    for server in servers:
+        server.rtc_session(entrypoint)
+    infos = [compat.read_info(server, "agent.py") for server in servers]
+    assert [info.http_proxy for info in infos] == [
+        "http://of-the-environment:1",
+        "http://its-own:2",
+        "",
+    ]
+    assert {info.deployment for info in infos} == {"blue"}
+    assert "its-own" not in repr(infos[1])
+
+
+def test_a_worker_s_id_is_shown_once() -> None:
+    server = AgentServer()
+    heard: list[tuple[str, models.ServerInfo]] = []
+    server.on("worker_registered", lambda *args: heard.append(args))
+    for worker_id in ("", "AW_1", "AW_1", "AW_2"):
+        compat.show_registration(server, worker_id)
+    assert server.id == "AW_2"
+    assert heard == [("AW_1", models.ServerInfo()), ("AW_2", models.ServerInfo())]
 
 
 def test_an_infinite_threshold_is_none() -> None:

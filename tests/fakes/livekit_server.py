@@ -22,6 +22,7 @@ class FakeLiveKit:
         self.port = 0
         self.tokens: list[str] = []
         self.paths: list[str] = []
+        self.queries: list[dict[str, str]] = []
 
     @property
     def url(self) -> str:
@@ -53,6 +54,7 @@ class FakeLiveKit:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         self.tokens.append(request.headers.get("Authorization", "").removeprefix("Bearer "))
         self.paths.append(request.path)
+        self.queries.append(dict(request.query))
         if self._statuses:
             return web.Response(status=self._statuses.popleft())
         ws = web.WebSocketResponse(autoping=self._autoping)

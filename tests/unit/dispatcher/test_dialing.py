@@ -67,6 +67,24 @@ def test_proxy(url, environment, expected):
     assert proxy_for(url, environment) == expected
 
 
+@pytest.mark.parametrize(
+    ("url", "environment", "given", "expected"),
+    [
+        # The program's own, also to a server on this machine.
+        ("ws://127.0.0.1:7880", {}, PROXY, PROXY),
+        ("wss://host", {"HTTP_PROXY": "http://other", "NO_PROXY": "*"}, PROXY, PROXY),
+        # Explicitly none.
+        ("wss://host", {"HTTP_PROXY": PROXY}, "", None),
+        # What the program found in the environment itself.
+        ("wss://host", {"HTTP_PROXY": PROXY}, PROXY, PROXY),
+        ("ws://127.0.0.1:7880", {"HTTP_PROXY": PROXY}, PROXY, None),
+        ("wss://host", {}, "", None),
+    ],
+)
+def test_the_program_s_own_proxy(url, environment, given, expected):
+    assert proxy_for(url, environment, given=given) == expected
+
+
 async def test_dials_below_the_path_with_a_worker_token():
     async with FakeLiveKit() as server:
         dialled = asyncio.create_task(attempt(f"{server.url}/base/"))
@@ -155,3 +173,11 @@ async def test_a_server_that_says_nothing_has_a_deadline():
         silent.listen()
         with pytest.raises(ConnectionFailedError, match=r"no answer within 0\.05 s"):
             await attempt(f"ws://127.0.0.1:{silent.getsockname()[1]}", DialOptions(dial_s=0.05))
+
+
+async def test_a_worker_token_goes_along():
+    async with FakeLiveKit() as server:
+        await attempt(server.url)
+        await attempt(server.url, DialOptions(worker_token="of-the-cloud"))
+        assert server.queries == [{}, {"worker_token": "of-the-cloud"}]
+    assert "of-the-cloud" not in repr(DialOptions(worker_token="of-the-cloud"))

@@ -43,7 +43,7 @@ def test_tracebacks_are_kept() -> None:
         _fail()
     except ValueError as error:
         record = _record(exc_info=(type(error), error, error.__traceback__))
-    assert "ValueError: why" in json.loads(JsonFormatter({}).format(record))["exception"]
+    assert "ValueError: why" in json.loads(JsonFormatter({}).format(record))["exc_info"]
     assert "ValueError: why" in PlainFormatter({}, colours=False).format(record)
 
 
