@@ -341,7 +341,9 @@ def _growth(cases: list[dict[str, Any]]) -> dict[str, float]:
     if 100 in of and 10_000 in of:
         pairs.append((100, 10_000))
     return {
-        f"{kind}_{small}_to_{large}": round(of[large][kind][figure] / of[small][kind][figure], 3)
+        f"{kind}_{figure}_{small}_to_{large}": round(
+            of[large][kind][figure] / of[small][kind][figure], 3
+        )
         for kind, figure in (("decision", "mean_us"), ("decision", "p50_us"), ("offer", "p50_us"))
         for small, large in pairs
     }
