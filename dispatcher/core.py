@@ -139,6 +139,7 @@ class DispatcherCore:
             state.jobs.next_due(),
             state.wake_ups[0] if state.wake_ups else None,
             self._reconciler.next_deadline(),
+            state.farewells.next_due(),
         ]
         return min((time for time in times if time is not None), default=None)
 
@@ -243,6 +244,8 @@ class DispatcherCore:
         state = self._state
         self._membership.expire()
         self._replicas.expire()
+        for update in state.farewells.due(state.now):
+            state.send(update)
         for job in state.jobs.due(state.now):
             if state.jobs.get(job.job_id) is not job:
                 continue
@@ -271,6 +274,7 @@ class DispatcherCore:
 
     def _disconnected(self, reason: str) -> None:
         self._state.registered = False
+        self._state.farewells.clear()
         self._offers.disconnected()
         self._state.emit(ev.WorkerDisconnected(reason=reason))
 

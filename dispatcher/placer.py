@@ -116,13 +116,15 @@ class Placer:
         state.line.ended(job, call, state.now, state.wall)
         if job.assignment is not None and not job.simulated:
             success = outcome is JobOutcome.SUCCESS
-            state.send(
-                UpdateJob(
-                    job_id=job.job_id,
-                    status="success" if success else "failed",
-                    error="" if success else reason,
-                )
+            update = UpdateJob(
+                job_id=job.job_id,
+                status="success" if success else "failed",
+                error="" if success else reason,
             )
+            if job.connected:
+                state.farewells.hold(update, state.now)
+            else:
+                state.send(update)
         state.emit(
             ev.JobEnded(
                 job_id=job.job_id,
