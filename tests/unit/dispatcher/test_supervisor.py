@@ -61,6 +61,7 @@ def test_the_end_of_a_job_that_was_never_in_its_room_is_told_at_once():
 def test_ends_are_forgotten_with_the_connection():
     one, (job_id,) = running()
     one.finish(job_id, "success")
+    one.advance(0.1)
     one.tell(inp.WorkerDisconnected(reason="gone"))
     one.advance(HOLD_S + 1)
     assert [each.status for each in one.of(cmd.UpdateJob)] == ["running"]
