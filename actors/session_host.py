@@ -90,7 +90,7 @@ class SessionHost:
         self._report = report
         self._version = version
         self._context = contextvars.copy_context()
-        self._lock = threading.Lock()  # For the three below, which other threads read.
+        self._lock = threading.RLock()  # For the three below, which other threads read.
         self._jobs: dict[JobId, JobTask] = {}
         self._ended: deque[JobStatus] = deque(maxlen=_ENDED_KEPT)
         self._last_tick_s = time.monotonic()
@@ -173,7 +173,7 @@ class SessionHost:
             return
         if self._draining or self._closed:
             raise CapacityError(f"host {self._host_id} takes no more jobs, {order.job_id} refused")
-        if old is None and len(self._jobs) - len(self._own) >= self._capacity:
+        if old is None and len(self._placed()) >= self._capacity:
             raise CapacityError(
                 f"host {self._host_id} is full ({self._capacity} jobs), {order.job_id} refused"
             )
@@ -216,9 +216,7 @@ class SessionHost:
 
     def fail_jobs(self, reason: str) -> None:
         """Report all jobs as failed: the process is about to be killed. Any thread."""
-        with self._lock:
-            jobs = tuple(self._jobs.values())
-        for job in jobs:
+        for job in self._placed():
             job.forget()
             status = job.status.model_copy(
                 update={"phase": JobPhase.ENDED, "outcome": "failed", "reason": reason}
@@ -251,7 +249,7 @@ class SessionHost:
     def snapshot(self) -> HostSnapshot:
         """Return what the host is and runs, and how its last jobs ended. Any thread."""
         with self._lock:
-            jobs = tuple(job for job in self._jobs.values() if job not in self._own)
+            jobs = self._placed()
             ended = tuple(self._ended)
         return HostSnapshot(
             host_id=self._host_id,
@@ -266,8 +264,7 @@ class SessionHost:
 
     def heartbeat(self, sequence: int) -> HostHeartbeat:
         """Return a heartbeat, also while a job blocks the loop. Any thread."""
-        with self._lock:
-            jobs = len(self._jobs) - len(self._own)
+        jobs = len(self._placed())
         silence_s = time.monotonic() - self._last_tick_s
         return HostHeartbeat(
             host_id=self._host_id,
@@ -296,7 +293,13 @@ class SessionHost:
 
     def turn_done(self, turn: TurnDone) -> None:
         """Report a turn (as the jobs' listener)."""
-        self._report(turn_report(turn))
+        if self._jobs.get(turn.job_id) not in self._own:
+            self._report(turn_report(turn))
+
+    def _placed(self) -> tuple[JobTask, ...]:
+        """Return the jobs that the dispatcher placed here. Any thread."""
+        with self._lock:
+            return tuple(job for job in self._jobs.values() if job not in self._own)
 
     def _begin(self, job: JobTask, replaced: asyncio.Task[None] | None = None) -> None:
         with self._lock:

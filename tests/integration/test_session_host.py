@@ -25,6 +25,7 @@ from voxray.actors.contracts import (
     TurnReport,
 )
 from voxray.actors.job_task import HostResources
+from voxray.actors.livekit_compat import STOPPED
 from voxray.actors.program import LoadedProgram, prewarm
 from voxray.actors.session_host import SessionHost
 from voxray.app import load_program
@@ -150,7 +151,7 @@ async def test_an_exception_ends_its_job_alone(running: Running, room_name: str)
     await running.host.stop_job(JobId(f"AJ_{good}"), 1, "enough")
     [stopped] = await running.reached(JobPhase.ENDED, good)
     assert (stopped.outcome, stopped.reason) == ("success", "enough")
-    assert running.module.shutdowns[1:] == [(good, "enough")]
+    assert running.module.shutdowns[1:] == [(good, STOPPED)]
 
 
 async def test_the_end_of_a_room_ends_its_job(running: Running, room_name: str) -> None:
@@ -240,7 +241,7 @@ async def test_closing_ends_jobs_with_their_callbacks(running: Running, room_nam
     await running.start(running.order(room_name))
     await running.reached(JobPhase.RUNNING, room_name)
     await running.host.aclose(10.0, "host is closing")
-    assert running.module.shutdowns == [(room_name, "host is closing")]
+    assert running.module.shutdowns == [(room_name, STOPPED)]
     assert running.statuses(room_name)[-1].outcome == "success"
     assert running.host.snapshot().orders == ()
 
