@@ -19,6 +19,7 @@ from typing import Any
 from voxray.actors import livekit_compat, rtc_compat
 from voxray.actors.contracts import Endpoint, JobOrder, ReplicaEndpoint, RequestAnswer
 from voxray.actors.control import ControlServer, ReportHub
+from voxray.actors.job_logs import mark_lines_of_jobs
 from voxray.actors.job_request import ANSWER_TIMEOUT_S
 from voxray.actors.job_task import HostResources
 from voxray.actors.local_inference import LocalInference
@@ -56,6 +57,7 @@ _FLUSH_S = 2.0
 _PLUGIN_MODULES = tuple(f"voxray.pipelines.plugins.{name}" for name in ("stt", "tts", "vad"))
 _PRELOAD = "LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE"
 _ALLOW_PRIVATE = "LIVEKIT_TELEMETRY_ALLOW_PII"
+_REGION = "LIVEKIT_REGION_NAME"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +96,12 @@ class HostProcess:
         os.environ.update(config.environment)
         # Loaded when first used instead: a quarter of a gigabyte that few programs need.
         os.environ.setdefault(_PRELOAD, "0")
-        logs.configure(settings.telemetry, role="host", fields={"host_id": config.host_id})
+        fields = {"host_id": str(config.host_id)}
+        if region := os.environ.get(_REGION):
+            # On every line, as livekit-agents has it where LiveKit Cloud runs an agent.
+            fields["region"] = region
+        logs.configure(settings.telemetry, role="host", fields=fields)
+        mark_lines_of_jobs()
         try:
             self._tracing = tracing.setup(
                 settings.telemetry, role="host", app=settings.app, adopt=self._adopt

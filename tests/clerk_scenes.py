@@ -139,6 +139,7 @@ async def logs(scene: Scene) -> None:
                 "message": line["message"].partition("\n")[0],
                 "traceback": "ValueError: invalid literal"
                 in line["message"] + str(line.get("exc_info", "")),
+                "job": [line["room"], line["agent_name"], line["job_id"], line["room_id"]],
                 "time": "T" in line["timestamp"] or " " in line["timestamp"],
             },
         )
@@ -319,8 +320,16 @@ async def by_environment(scene: Scene) -> None:
     await scene.program("ready")
     agent = await caller.agent()
     scene.note("attributes", dict(agent.attributes))
-    lines = await scene.worker.until_logged("night", bool)
-    scene.note("log", [[line["level"], line["message"]] for line in lines])
+    said = f"said aloud in {scene.name}"
+    lines = await scene.worker.until_logged("night", lambda lines: said in str(lines))
+    scene.note(
+        "log",
+        [
+            [line["level"], line["message"], line["region"]]
+            for line in lines
+            if line["room"] == scene.name
+        ],
+    )
 
 
 async def stuck(scene: Scene) -> None:

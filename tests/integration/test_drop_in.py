@@ -22,8 +22,8 @@ NIGHT = Production(
     environment={
         "LIVEKIT_AGENT_NAME_OVERRIDE": "night",
         "LIVEKIT_AGENT_DEPLOYMENT": "blue",
-        "LIVEKIT_WORKER_TOKEN": "token-of-the-worker",
         "LIVEKIT_LOG_LEVEL": "WARN",
+        "LIVEKIT_REGION_NAME": "north",
     },
 )
 

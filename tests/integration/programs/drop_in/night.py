@@ -34,7 +34,7 @@ async def entrypoint(ctx: JobContext) -> None:
     names = ("LIVEKIT_AGENT_DEPLOYMENT", "LIVEKIT_WORKER_TOKEN", "LIVEKIT_AGENT_NAME_OVERRIDE")
     note(room, "environment", [os.environ.get(name) for name in names])
     logger.info("not said")
-    logger.warning("said aloud")
+    logger.warning("said aloud in %s", room)
 
     async def never() -> None:
         note(room, "callback begins")
