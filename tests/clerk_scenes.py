@@ -80,14 +80,6 @@ async def refused(scene: Scene) -> None:
     scene.note("in the room", caller.room.isconnected())
 
 
-async def stays(scene: Scene) -> None:
-    """The agent comes, and stays until the room ends."""
-    caller = await scene.join("caller")
-    await scene.dispatch(AGENT_NAME, metadata=scene.name)
-    await scene.program("joined")
-    await caller.agent()
-
-
 async def plays(scene: Scene) -> None:
     """The job ends by itself: its room sees the agent come and go."""
     await scene.join("caller")
