@@ -6,6 +6,8 @@ from livekit import rtc
 
 _REASON_LIMIT = 300
 
+ROOM_DELETED = "its room was deleted before the agent came"
+
 
 def describe(error: BaseException) -> str:
     """Return an error as the reason of an end."""
@@ -15,6 +17,23 @@ def describe(error: BaseException) -> str:
 def is_clean_exit(error: BaseException) -> bool:
     """Return whether an error is `sys.exit()` without a fault."""
     return isinstance(error, SystemExit) and error.code in {None, 0}
+
+
+async def is_alone_elsewhere(room: rtc.Room, sid: str) -> bool:
+    """Return whether the agent sits alone in another room than its job's.
+
+    When the job's room was deleted before the agent came, LiveKit makes a new one of that name for
+    it, and nobody else ever comes. With a caller there the server had lost the room and its caller
+    came back: then the job goes on.
+
+    Args:
+        room: a connected room.
+        sid: of the job's room, as LiveKit offered it.
+    """
+    if await room.sid == sid:
+        return False
+    agent = rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
+    return all(each.kind == agent for each in room.remote_participants.values())
 
 
 async def leave_room(room: rtc.Room, *, deadline_s: float) -> str:

@@ -14,7 +14,13 @@ from livekit.agents import AgentSession, JobContext
 from opentelemetry import context as otel_context
 
 from voxray.actors.contracts import JobOrder, JobPhase, JobStatus
-from voxray.actors.job_end import describe, is_clean_exit, leave_room
+from voxray.actors.job_end import (
+    ROOM_DELETED,
+    describe,
+    is_alone_elsewhere,
+    is_clean_exit,
+    leave_room,
+)
 from voxray.actors.job_executor import info_of
 from voxray.actors.livekit_compat import STOPPED, JobDriver, JobEnd, let_go
 from voxray.actors.loop_watch import BlockThresholds
@@ -244,6 +250,9 @@ class JobTask:
     def _on_connection_state(self, state: int) -> None:
         if state != rtc.ConnectionState.CONN_CONNECTED:
             return
+        if self.status.phase is JobPhase.STARTING and self.info.job.room.sid:
+            # Held by the job's scope.
+            asyncio.create_task(self._check_room(), name=f"room:{self.order.job_id}")  # noqa: RUF006
         self._advance(JobPhase.CONNECTED)
         if self._entrypoint_returned:
             self._advance(JobPhase.RUNNING)
@@ -251,6 +260,12 @@ class JobTask:
             self._silent_timer = asyncio.get_running_loop().call_later(
                 _SILENT_AGENT_S, self._advance, JobPhase.RUNNING
             )
+
+    async def _check_room(self) -> None:
+        if self._job is None or self.info.fake_job:
+            return
+        if await is_alone_elsewhere(self._job.room, self.info.job.room.sid):
+            self._driver.shutdown(ROOM_DELETED)
 
     def _on_track_published(self, publication: rtc.LocalTrackPublication) -> None:
         if publication.kind == rtc.TrackKind.KIND_AUDIO:

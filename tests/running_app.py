@@ -1,7 +1,9 @@
 """`voxray start` as a user runs it, in a process of its own, for end-to-end tests."""
 
 import asyncio
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -44,9 +46,16 @@ def environment_for(server: LiveKitServer | None, home: Path) -> dict[str, str]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that is free, and that the system gives to nobody before it is used.
+
+    One that the system chooses may be the source of another's connection a moment later; below
+    its own range (from 32768) and above Ray's (up to 19999) ports are only taken by name.
+    """
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class RunningApp:

@@ -4,8 +4,8 @@ import asyncio
 import random
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ FATES: Mapping[str, tuple[int, set[str]]] = {
     "raise_in_shutdown": (1, {"success"}),
     "exit:3": (1, {"failed"}),
     "cancel_all": (1, {"failed"}),
+    "lose_room": (1, {"success"}),
     "request_reject": (2, {"rejected"}),
     "request_terminate": (1, {"rejected"}),
     "request_raise": (1, {"rejected"}),
@@ -58,12 +59,35 @@ class Run:
     pids: dict[str, int]
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
+    processes: list[int] = field(default_factory=list)
+    fates: dict[str, Counter[str]] = field(default_factory=dict)
     done: int = 0
+
+    def became(self, kind: str, outcome: str) -> None:
+        """Keep what became of a job of a kind."""
+        self.fates.setdefault(kind, Counter())[outcome] += 1
 
     def look(self) -> None:
         """Sample the processes."""
         for role, pid in self.pids.items():
             self.samples.setdefault(role, []).append(sample(pid, self.done))
+        self.processes.append(len(self.app.processes()))
+
+    def sizes(self) -> dict[str, dict[str, float]]:
+        """Return the memory of the processes at the start, in the middle and at the end, in MiB."""
+        return {
+            role: {
+                "start": round(each[0].rss_mib, 1),
+                "middle": round(each[len(each) // 2].rss_mib, 1),
+                "end": round(each[-1].rss_mib, 1),
+            }
+            for role, each in self.samples.items()
+        }
+
+    def processes_begun(self) -> dict[str, int]:
+        """Return how many processes the app had at the start, and the least in the last third."""
+        last = self.processes[-max(1, len(self.processes) // 3) :]
+        return {"start": self.processes[0], "end": min(last)}
 
 
 @asynccontextmanager
@@ -95,15 +119,28 @@ async def _at_once(
     count: int, limit: int, one: Callable[[int], Awaitable[None]], every: Callable[[], None]
 ) -> None:
     """Run `one` for each number, `limit` at a time; call `every` whenever `limit` are done."""
-    for first in range(0, count, limit):
-        await asyncio.gather(*(one(each) for each in range(first, min(count, first + limit))))
-        every()
+    numbers = iter(range(count))
+
+    async def lane() -> None:
+        for number in numbers:
+            await one(number)
+            if number % limit == limit - 1:
+                every()
+
+    async with asyncio.TaskGroup() as lanes:
+        for _ in range(limit):
+            lanes.create_task(lane())
 
 
 async def run_jobs(server: LiveKitServer, home: Path, jobs: int, *, seed: int) -> dict[str, Any]:
-    """Run jobs of random fates and return the books; `faults` is what does not add up."""
+    """Run jobs of random fates, each fate once at least, and return the books.
+
+    `faults` in them is what does not add up.
+    """
     rng = random.Random(seed)
-    kinds = rng.choices(list(FATES), [weight for weight, _ in FATES.values()], k=jobs)
+    more = rng.choices(list(FATES), [weight for weight, _ in FATES.values()], k=jobs - len(FATES))
+    kinds = [*FATES, *more]
+    rng.shuffle(kinds)
     pauses = [rng.uniform(0, _HANG_UP_S) for _ in kinds]
     async with _run(server, home) as run:
 
@@ -123,6 +160,9 @@ async def run_jobs(server: LiveKitServer, home: Path, jobs: int, *, seed: int) -
         ]
         objects = await _objects(run, server, f"soak-{seed}-count")
         faults += _left(objects)
+        processes = run.processes_begun()
+        if processes["end"] > processes["start"]:
+            faults.append(f"more processes: {processes}")
         # Before half of it caches fill and the allocator finds its size.
         growth = {role: fit(each, after=jobs // 2) for role, each in run.samples.items()}
         faults += [
@@ -134,9 +174,12 @@ async def run_jobs(server: LiveKitServer, home: Path, jobs: int, *, seed: int) -
             "seed": seed,
             "jobs": jobs,
             "kinds": dict(Counter(kinds)),
+            "fates": {kind: dict(each) for kind, each in sorted(run.fates.items())},
             "books": run.ledger.summary(),
             "slots": {name: status["dispatchers"][0][name] for name in ("used", "reserved")},
             "objects_left": objects,
+            "processes": processes,
+            "rss_mib": run.sizes(),
             "growth": {role: each.to_json() for role, each in growth.items()},
             "faults": faults,
         }
@@ -152,23 +195,34 @@ async def _one_job(run: Run, room: str, kind: str, pause_s: float) -> None:
         else:
             # The moment of the hang-up is what is random here; nothing is waited for.
             await asyncio.sleep(pause_s)
-        # What is over by itself already is not there any more.
-        with suppress(api.TwirpError):
+        with _gone_already():
             if action == "delete":
                 await run.dispatches.delete(dispatch, room)
             else:
                 await run.dispatches.close_room(room)
         if not run.ledger.offered(room):
             # Ended before LiveKit offered it; an offer that is on its way is in the books later.
+            run.became(kind, "not offered by then")
             return
     job = await run.ledger.ended(room)
     outcome, reason = job.ends[0]
+    run.became(kind, outcome)
     if outcome not in FATES[kind][1]:
         run.wrong.append(f"{room} ({kind}) ended {outcome}: {reason}")
     if not kind.startswith("hang_up"):
         # A room whose agent is gone would be waited for, and a new agent looked for.
-        with suppress(api.TwirpError):
+        with _gone_already():
             await run.dispatches.close_room(room)
+
+
+@contextmanager
+def _gone_already() -> Iterator[None]:
+    """Let LiveKit say that what is to be deleted is not there: it went with the job's end."""
+    try:
+        yield
+    except api.ServerError as error:
+        if error.code != api.ServerErrorCode.NOT_FOUND:
+            raise
 
 
 async def run_calls(server: LiveKitServer, home: Path, calls: int) -> dict[str, Any]:
@@ -204,6 +258,7 @@ async def run_calls(server: LiveKitServer, home: Path, calls: int) -> dict[str, 
             "answered": dict(answered),
             "books": run.ledger.summary(),
             "objects_left": objects,
+            "rss_mib": run.sizes(),
             "growth": {role: each.to_json() for role, each in growth.items()},
             "host_rss_mib": [round(each.rss_mib, 1) for each in run.samples["host"]],
             "faults": faults,

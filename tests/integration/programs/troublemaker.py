@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 
-from livekit import rtc
+from livekit import api, rtc
 from livekit.agents import (
     DEFAULT_API_CONNECT_OPTIONS,
     Agent,
@@ -203,6 +203,9 @@ async def entrypoint(ctx: JobContext) -> None:  # noqa: C901, PLR0912, PLR0915 -
         fail()
     if what == "exit_unconnected":
         sys.exit("not today")
+    if what == "lose_room":
+        # As if its caller hung up just now; LiveKit makes the room anew for whoever joins.
+        await ctx.api.room.delete_room(api.DeleteRoomRequest(room=ctx.room.name))
     await ctx.connect()
     match what:
         case "raise":
@@ -295,7 +298,7 @@ async def entrypoint(ctx: JobContext) -> None:  # noqa: C901, PLR0912, PLR0915 -
             ctx.shutdown("done")
         case "quit":
             ctx.shutdown("done")
-        case "stay":
+        case "stay" | "lose_room":
             await publish(ctx)
         case "":
             await talk(ctx)
