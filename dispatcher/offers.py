@@ -165,7 +165,7 @@ class OfferDesk:
         """
         state = self._state
         missing: NoFit | None = NoFit(reason=QUEUED)
-        if state.line.admits(job.origin.key, state.free_slots(), state.now):
+        if state.line.admits(job.origin.key, job.tenant, state.free_slots(), state.now):
             missing = self._placer.seat(job)
         if missing is not None:
             if missing.tenant_limit:

@@ -201,41 +201,41 @@ class Reconciler:
 
     def _judged(self, note: RoomNote, view: RoomView, verdict: Verdict) -> None:
         now = self._state.now
+        # The agent of a host that died with the dispatcher before us stays for seconds.
+        settle_s = max(self._settle_s, LATE_RECORD_S) if verdict.strangers else self._settle_s
         for dispatch_id in verdict.useless:
             self._attempts.delete(view.room, dispatch_id)
         jobless: tuple[CallKey | str, ...] = (*verdict.unserved, *verdict.strays)
         first_seen = {each: note.first_seen.get(each, now) for each in jobless}
         note.first_seen = first_seen
         for dispatch_id in verdict.strays:
-            if first_seen[dispatch_id] + self._settle_s <= now:
+            if first_seen[dispatch_id] + settle_s <= now:
                 self._attempts.delete(view.room, dispatch_id)
         note.needs = {
             key: need
             for key, need in verdict.unserved.items()
-            if self._settled(key, first_seen[key])
+            if self._settled(key, first_seen[key] + settle_s)
         }
-        self._line_up(note, view, verdict)
+        self._line_up(note, view, verdict, settle_s)
         deaf = self._deaf.viewed(note, view)
-        unsettled = [
-            due for due in (seen + self._settle_s for seen in first_seen.values()) if due > now
-        ]
+        unsettled = [due for due in (seen + settle_s for seen in first_seen.values()) if due > now]
         self._notes.viewed(note, now, soon=min(unsettled, default=None), deaf=deaf)
 
-    def _settled(self, key: CallKey, first_seen: float) -> bool:
+    def _settled(self, key: CallKey, settled_at: float) -> bool:
         """Return whether a job of a dispatch without one would be known by now."""
         if self._alone and self._line.get(key) is not None:
             # All offers come to us, and this one came.
             return True
-        return first_seen + self._settle_s <= self._state.now
+        return settled_at <= self._state.now
 
-    def _line_up(self, note: RoomNote, view: RoomView, verdict: Verdict) -> None:
+    def _line_up(self, note: RoomNote, view: RoomView, verdict: Verdict, settle_s: float) -> None:
         """Bring the line in accord with what was seen."""
         for call in self._line.in_room(note.name):
             if call.key in verdict.unserved:
                 self._line.wait_from(call, max(call.since, verdict.unserved[call.key].since))
                 if call.key not in note.needs and call.step is Step.WAITING:
                     # Another worker may have it: no slot is kept for it until that is known.
-                    call.retry_at = note.first_seen[call.key] + self._settle_s
+                    call.retry_at = note.first_seen[call.key] + settle_s
                     self._line.due.set(call.key, call.retry_at)
             elif call.step is Step.WAITING and call.queued_at <= note.asked_at:
                 self._line.give_up(call, "elsewhere" if view.callers else "left")

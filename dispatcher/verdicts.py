@@ -41,11 +41,14 @@ class Verdict:
         unserved: the calls without an agent.
         strays: stand-ins without a job that nothing is known of; a job may still show up.
         useless: stand-ins that were given up, or whose own dispatch was deleted.
+        strangers: whether an agent is there that no record of ours explains: another app's, or one
+            of a job that LiveKit has still to show.
     """
 
     unserved: dict[CallKey, Need] = field(default_factory=dict)
     strays: list[str] = field(default_factory=list)
     useless: list[str] = field(default_factory=list)
+    strangers: bool = False
 
 
 class Judge:
@@ -78,7 +81,8 @@ class Judge:
 
     def judge(self, view: RoomView) -> Verdict:
         """Return what a look at a room says."""
-        verdict = Verdict()
+        known = {job.identity for record in view.dispatches for job in record.jobs}
+        verdict = Verdict(strangers=not view.agents <= known)
         groups: dict[str, list[DispatchRecord]] = {}
         for record in view.dispatches:
             groups.setdefault(record.root, []).append(record)
@@ -110,7 +114,7 @@ class Judge:
         if self._line.is_live(key) or self._line.is_over(key):
             return True
         return any(
-            job.participant == key.participant and not self._was_nobody(job, view)
+            job.participant == key.participant and not self._was_nobody(job, record, view)
             for record in records
             for job in record.jobs
         )
@@ -127,15 +131,19 @@ class Judge:
             verdict.useless.append(record.dispatch_id)
         elif current or self._line.is_live(key) or self._line.is_over(key):
             return
-        elif all(self._was_nobody(job, view) for job in record.jobs):
+        elif all(self._was_nobody(job, record, view) for job in record.jobs):
             # Before the next attempt it has to go: a late job of it would be a second agent.
             (verdict.strays if call is None else verdict.useless).append(record.dispatch_id)
 
-    def _was_nobody(self, job: JobRecord, view: RoomView) -> bool:
+    def _was_nobody(self, job: JobRecord, record: DispatchRecord, view: RoomView) -> bool:
         """Return whether a job in the record never was, or is no more, anybody's agent."""
         line = self._line
         if self._runs(job):
             return False
+        stand_in = record.stand_in
+        if stand_in is not None and job.participant != stand_in.key.participant:
+            # Each participant got a job of it; all but one were refused, maybe before our start.
+            return True
         if line.is_void(job.job_id):
             return True
         if job.ended or self._ended(job) or line.is_done(job.job_id):

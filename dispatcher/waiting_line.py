@@ -170,16 +170,22 @@ class WaitingLine:
             return not others and key not in self._over
         return not any(job.origin.stand_in is not None for job in others)
 
-    def admits(self, key: CallKey | None, free: int, now: float) -> bool:
-        """Return whether an offer may have one of the free slots, its place in the line given."""
+    def admits(self, key: CallKey | None, tenant: str, free: int, now: float) -> bool:
+        """Return whether an offer may have one of the free slots, its place in the line given.
+
+        Of a tenant's last slots, too, those who wait longest have the first.
+        """
         if not self._calls:
             return True
         own = self._calls.get(key) if key is not None else None
         place = (own.since, own.key) if own is not None else None
+        left = self.tenant_room(tenant)
         for ahead, call in enumerate(self.claimants(now)):
             if place is not None and place <= (call.since, call.key):
                 return True
-            if ahead + 1 >= free:
+            if left is not None and call.tenant == tenant:
+                left -= 1
+            if ahead + 1 >= free or left == 0:
                 return False
         return True
 

@@ -50,6 +50,7 @@ class SimDispatch:
     room: "SimRoom"
     created_at: float
     stand_in: StandIn | None = None
+    metadata: str = ""
     jobs: list[SimJob] = field(default_factory=list)
     pending: int = 0
     deleted: bool = False
@@ -106,7 +107,9 @@ class RoomWorld(World):
         host = self.hosts[host_id]
         if host.alive and not host.cut:
             for job_id, status in host.statuses.items():
-                if status.phase is JobPhase.ENDED:
+                # An end tells nothing of its call before LiveKit shows the job in its record.
+                shown = self.sim_jobs[job_id].shown_at <= self.clock.now
+                if status.phase is JobPhase.ENDED and shown:
                     self.forgotten.discard(self.key(job_id))
         super().watch(host_id)
 
@@ -118,11 +121,13 @@ class RoomWorld(World):
 
     # What people do.
 
-    def call(self, name: str, *, callers: int = 1, joins_after_s: float = 0.1) -> SimRoom:
+    def call(
+        self, name: str, *, callers: int = 1, joins_after_s: float = 0.1, metadata: str = ""
+    ) -> SimRoom:
         """A room is made; its callers come a moment later."""
         self._number += 1
         room = self.rooms[name] = SimRoom(name, f"RM_{self._number}")
-        self._dispatch(room, None)
+        self._dispatch(room, None, metadata)
         for _ in range(callers):
             self._number += 1
             sid = f"PA_{self._number}"
@@ -171,9 +176,9 @@ class RoomWorld(World):
 
     # LiveKit's dispatching.
 
-    def _dispatch(self, room: SimRoom, stand_in: StandIn | None) -> SimDispatch:
+    def _dispatch(self, room: SimRoom, stand_in: StandIn | None, metadata: str) -> SimDispatch:
         self._number += 1
-        dispatch = SimDispatch(f"AD_{self._number}", room, self.clock.wall(), stand_in)
+        dispatch = SimDispatch(f"AD_{self._number}", room, self.clock.wall(), stand_in, metadata)
         room.dispatches[dispatch.dispatch_id] = dispatch
         if self.worker_type:
             for sid in tuple(room.callers):
@@ -203,6 +208,7 @@ class RoomWorld(World):
             room={"name": dispatch.room.name, "sid": dispatch.room.sid},
             participant={"sid": participant} if participant else None,
             attributes=mark,
+            metadata=dispatch.metadata,
         ).SerializeToString()
         self.asked[job_id] = dispatch
         self.dispatch_of[job_id] = dispatch
@@ -219,6 +225,7 @@ class RoomWorld(World):
                 job_id=job_id,
                 room=dispatch.room.name,
                 job=job,
+                metadata=dispatch.metadata,
                 received_at=self.clock.wall(),
                 traceparent="00-1-2-01",
                 origin=origin_of(job),
@@ -306,6 +313,7 @@ class RoomWorld(World):
             dispatch_id=dispatch.dispatch_id,
             created_at=dispatch.created_at,
             stand_in=dispatch.stand_in,
+            metadata=dispatch.metadata,
             jobs=tuple(
                 JobRecord(
                     job_id=job.job_id,
@@ -329,7 +337,8 @@ class RoomWorld(World):
         if room is None:
             # LiveKit makes the room anew, with its automatic dispatch.
             room = self.call(command.room, callers=0)
-        dispatch = self._dispatch(room, StandIn(key=command.key, room_sid=command.room_sid))
+        stand_in = StandIn(key=command.key, room_sid=command.room_sid)
+        dispatch = self._dispatch(room, stand_in, command.like.metadata)
         created = inp.DispatchCreated(
             key=command.key, room=command.room, dispatch_id=dispatch.dispatch_id
         )

@@ -5,6 +5,7 @@ on purpose, and each caller has one in the end.
 """
 
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -14,7 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from tests.fakes.dispatch_world import program
 from tests.fakes.room_world import RoomWorld
 from voxray.base.settings import HostSettings
+from voxray.dispatcher import commands as cmd
 from voxray.dispatcher.jobs import JobState
+from voxray.observability import room_events as rev
 
 PATIENT = settings(
     deadline=None,
@@ -180,6 +183,62 @@ def test_those_who_wait_are_served_in_the_order_of_their_waiting(seed, rooms, sl
             {*served, *(event for event in world.served() if event <= f"room-{rooms - 1:03}")}
         )
     assert world.served() == sorted(world.served())
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    limit=st.integers(1, 2),
+    tenants=st.lists(st.sampled_from(["", "x", "y"]), min_size=3, max_size=14),
+    record_lag_s=st.sampled_from([0.0, 5.0]),
+)
+@settings(PATIENT, max_examples=40)
+def test_a_tenant_at_its_limit_waits_in_order_and_holds_nobody_up(
+    seed, limit, tenants, record_lag_s
+):
+    rng = random.Random(seed)
+    world = RoomWorld(
+        hosts=HostSettings(
+            sessions_per_host=20,
+            max_hosts=1,
+            idle_hosts=0,
+            tenant_key="tenant",
+            tenant_limit=limit,
+        ),
+        rng=rng,
+    )
+    world.record_lag_s = record_lag_s
+    world.advance(2.0)
+    tenant_of, came, order = {}, Counter(tenants), {"x": [], "y": []}
+
+    def call(tenant):
+        name = f"room-{len(tenant_of):03}"
+        tenant_of[name] = tenant
+        metadata = f'{{"tenant": "{tenant}"}}' if tenant else ""
+        world.call(name, joins_after_s=0.0, metadata=metadata)
+
+    def served():
+        return [name for name in sorted(world.rooms) if world.agents_in(world.rooms[name])]
+
+    for tenant in tenants:
+        call(tenant)
+        world.advance(rng.choice([0.1, 0.3, 2.0]))
+    world.advance(60.0)
+    while world.rooms:
+        there = served()
+        for tenant, rooms in order.items():
+            rooms += [each for each in there if tenant_of[each] == tenant and each not in rooms]
+            assert sum(tenant_of[each] == tenant for each in there) <= limit
+        assert all(each in there for each in world.rooms if not tenant_of[each])
+        world.hang_up(rng.choice(there))
+        if len(tenant_of) < 2 * len(tenants) and rng.random() < 0.5:
+            tenant = rng.choice(["x", "y"])
+            came[tenant] += 1
+            call(tenant)
+        world.advance(rng.choice([3.0, 60.0]))
+    assert all(rooms == sorted(rooms) for rooms in order.values())
+    assert sum(map(len, order.values())) == came["x"] + came["y"]
+    # One dispatch for each that waited, and none for who can't be served yet.
+    assert len(world.of(cmd.CreateDispatch)) <= len(world.of(rev.RoomServed))
 
 
 @pytest.mark.parametrize("rooms", [40])

@@ -259,6 +259,35 @@ def test_each_participant_gets_an_agent_of_its_own(worker_type):
     assert agents(one, "a") == 3
 
 
+def test_a_job_refused_to_one_participant_is_not_taken_for_his_agent_after_a_restart():
+    one = world(info=program(worker_type=2))
+    one.lose_offers = 2
+    room = one.call("a", callers=2, joins_after_s=0.0)
+    one.advance(10.0)
+    dropped = [job for each in room.dispatches.values() for job in each.jobs if job.dropped]
+    assert {job.participant for job in dropped} == set(room.callers)
+    for host in one.living():
+        one.kill(host.host_id)
+    one.restart()
+    one.advance(60.0)
+    assert set(one.agents_in(room)) == one.calls_of(room)
+
+
+def test_an_agent_whose_job_livekit_has_still_to_show_is_waited_for():
+    one = world()
+    one.record_lag_s = 6.0
+    room = one.call("a", joins_after_s=0.0)
+    one.advance(1.0)
+    one.kill(next(iter(one.hosts)))
+    one.restart()
+    one.advance(5.0)
+    assert not one.of(cmd.CreateDispatch)
+    # The dead process' participant is gone.
+    one.advance(25.0)
+    assert agents(one, "a") == 1
+    assert len(room.dispatches) == 2
+
+
 def test_a_tenant_at_its_limit_holds_nobody_up():
     one = world(slots=1, settings={"tenant_key": "tenant", "tenant_limits": {"x": 0}})
     line = one.core._state.line
@@ -271,7 +300,45 @@ def test_a_tenant_at_its_limit_holds_nobody_up():
     call.tenant = "x"
     line.join(call, "survey")
     assert line.claims(one.clock.now) == 0
-    assert line.admits(None, 1, one.clock.now)
+    assert line.admits(None, "", 1, one.clock.now)
+
+
+TENANTS = {"tenant_key": "tenant", "tenant_limit": 1}
+
+
+def test_calls_of_a_tenant_at_its_limit_wait_without_being_dispatched_again_and_again():
+    one = world(slots=5, settings=TENANTS)
+    for name in ("a", "b", "c"):
+        one.call(name, metadata='{"tenant": "x"}')
+        one.advance(0.5)
+    one.call("d", metadata='{"tenant": "y"}')
+    one.call("e")
+    one.advance(300.0)
+    assert [agents(one, name) for name in "abcde"] == [1, 0, 0, 1, 1]
+    refused = [each for each in one.of(ev.JobAnswered) if each.outcome == "tenant_limit"]
+    assert len(refused) == 2
+    assert not one.of(cmd.CreateDispatch)
+    one.hang_up("a")
+    one.advance(2.0)
+    assert [agents(one, name) for name in "bcde"] == [1, 0, 1, 1]
+    one.hang_up("b")
+    one.advance(2.0)
+    assert [agents(one, name) for name in "cde"] == [1, 1, 1]
+    assert len(one.of(cmd.CreateDispatch)) == 2
+
+
+def test_a_newcomer_of_a_tenant_lines_up_behind_those_of_its_tenant_who_wait():
+    one = world(slots=5, settings=TENANTS)
+    for name in ("a", "b"):
+        one.call(name, metadata='{"tenant": "x"}')
+        one.advance(0.5)
+    one.advance(5.0)
+    one.hang_up("a")
+    # Free slots are many; of its tenant's there is one, and it is b's.
+    one.call("c", metadata='{"tenant": "x"}', joins_after_s=0.0)
+    one.call("d", metadata='{"tenant": "y"}', joins_after_s=0.0)
+    one.advance(3.0)
+    assert [agents(one, name) for name in "bcd"] == [1, 0, 1]
 
 
 def test_a_dispatcher_that_does_not_search_keeps_no_line():
