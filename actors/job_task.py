@@ -25,7 +25,7 @@ from voxray.actors.job_executor import info_of
 from voxray.actors.livekit_compat import STOPPED, JobDriver, JobEnd, let_go
 from voxray.actors.loop_watch import BlockThresholds
 from voxray.actors.program import InferenceExecutor, LoadedProgram
-from voxray.actors.rtc_compat import drop_events
+from voxray.actors.room_joining import let_go_of_events
 from voxray.actors.session_watch import observe_sessions
 from voxray.actors.task_scope import TaskScope
 from voxray.base.timing import Clock, SystemClock
@@ -323,7 +323,7 @@ class JobTask:
         self._scope.close_threads()
         if self._job is not None:
             let_go(self._job)
-            drop_events(self._job.room)
+            let_go_of_events(self._job.room)
         self._job = None
 
     def _end(self, life: asyncio.Task[JobEnd]) -> None:

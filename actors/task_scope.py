@@ -46,6 +46,10 @@ class TaskScope:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def spare(self, task: asyncio.Task[Any]) -> None:
+        """Let a task outlive this scope; whoever asks for it keeps a reference and ends it."""
+        self._tasks.discard(task)
+
     def holds(self, task: asyncio.Task[Any]) -> bool:
         """Return whether a task is one of these."""
         return task in self._tasks

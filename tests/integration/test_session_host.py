@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from livekit import api
+from livekit import api, rtc
 from livekit.agents import JobContext
 from livekit.protocol import agent, models
 
@@ -27,6 +27,7 @@ from voxray.actors.contracts import (
 from voxray.actors.job_task import HostResources
 from voxray.actors.livekit_compat import STOPPED
 from voxray.actors.program import LoadedProgram, prewarm
+from voxray.actors.room_joining import let_go_of_events, see_joins_through
 from voxray.actors.session_host import SessionHost
 from voxray.app import load_program
 from voxray.base.errors import CapacityError
@@ -58,7 +59,7 @@ class Running:
             .with_grants(api.VideoGrants(room_join=True, room=room, agent=True))
             .to_jwt()
         )
-        job = agent.Job(id=f"AJ_{room}", room=models.Room(name=room, sid="RM_1"), metadata=what)
+        job = agent.Job(id=f"AJ_{room}", room=models.Room(name=room), metadata=what)
         return JobOrder(
             job_id=JobId(job.id),
             generation=generation,
@@ -296,3 +297,37 @@ async def test_a_slow_answer_holds_up_only_itself(running: Running) -> None:
     late = await running.host.late_request("slow")
     assert late.error == "request_fnc gave no answer within 2.0 s"
     assert "nothing is asked" in (await running.host.late_request("slow")).error
+
+
+async def test_a_join_that_its_job_does_not_live_to_see_ends_outside_the_room(
+    livekit_server: LiveKitServer, room_name: str
+) -> None:
+    # Otherwise the runtime takes this process for broken, 10 s later, and ends it.
+    see_joins_through()
+    room = rtc.Room()
+    joined = asyncio.Event()
+    left = asyncio.Event()
+    room.on("connection_state_changed", lambda *_: joined.set())
+    room.on("disconnected", lambda *_: left.set())
+    token = (
+        api.AccessToken(livekit_server.api_key, livekit_server.api_secret)
+        .with_identity("late")
+        .with_grants(api.VideoGrants(room_join=True, room=room_name))
+        .to_jwt()
+    )
+    connecting = asyncio.create_task(room.connect(livekit_server.url, token))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    connecting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await connecting
+    let_go_of_events(room)
+    async with asyncio.timeout(30):
+        await joined.wait()
+        await left.wait()
+    assert not room.isconnected()
+    async with api.LiveKitAPI(
+        livekit_server.url, livekit_server.api_key, livekit_server.api_secret
+    ) as livekit:
+        there = await livekit.room.list_participants(api.ListParticipantsRequest(room=room_name))
+    assert [each.identity for each in there.participants] == []
