@@ -1,8 +1,9 @@
 """The last events and turns, numbered, for whoever follows them over HTTP."""
 
 import asyncio
+import itertools
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +23,9 @@ TURNS_LIMIT = 4096
 """Turns that are kept beside them, so that a burst of other events does not push them out."""
 PAGE_LIMIT = 500
 """Records in one page at most; its cursor leads on to the next."""
+GATHER_S = 0.1
+"""How long a page waits for more after the first event that came: with a page for every event, a
+reader that asks again at once would cost a burst of offers more than its answers do."""
 
 # What a process measures many times a second is for the metrics; here it would be all there is.
 _NO_NEWS = (BatchDone, FramesDropped, LoopLag, StreamsChanged)
@@ -97,6 +101,8 @@ class EventsLog:
             try:
                 async with asyncio.timeout(wait_s):
                     await changed.wait()
+                    if not self._closed:
+                        await asyncio.sleep(GATHER_S)
             except TimeoutError:
                 pass
         return self.events(after)
@@ -123,5 +129,7 @@ class EventsLog:
             self._changed = None
 
 
-def _after(records: Iterable[Record], cursor: int) -> list[Record]:
-    return [record for record in records if record.cursor > cursor]
+def _after(records: deque[Record], cursor: int) -> list[Record]:
+    # From the newest on: a reader that keeps up costs the same however much is kept.
+    newest_first = itertools.takewhile(lambda each: each.cursor > cursor, reversed(records))
+    return [*newest_first][::-1]

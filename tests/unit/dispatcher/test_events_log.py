@@ -108,6 +108,24 @@ async def test_a_long_poll_ends_with_the_next_event():
     assert [cursors(await task) for task in waiting] == [[2]] * 3
 
 
+async def test_a_long_poll_gathers_what_follows_its_first_event():
+    log = EventsLog()
+    waiting = asyncio.create_task(log.wait(0, 60))
+    for number in (1, 2, 3):
+        await asyncio.sleep(0)
+        log.emit(host(number))
+    assert cursors(await waiting) == [1, 2, 3]
+
+
+async def test_close_ends_a_long_poll_that_gathers():
+    log = EventsLog()
+    waiting = asyncio.create_task(log.wait(0, 60))
+    await asyncio.sleep(0)
+    log.emit(host(1))
+    log.close()
+    assert cursors(await waiting) == [1]
+
+
 async def test_a_long_poll_does_not_wait_for_what_is_there():
     log = EventsLog()
     log.emit(host(1))
