@@ -96,7 +96,7 @@ def test_every_sum_is_that_of_a_look_at_every_host(todo, policy):
         assert index.longest_empty(condition, 3) == tuple(empty[:3])
         # Looking changes nothing.
         assert index.longest_empty(condition, 99) == tuple(empty)
-    unable = (HostCondition.SILENT, HostCondition.BUSY)
+    unable = (HostCondition.SILENT, HostCondition.BUSY, HostCondition.SPENT)
     leaving = [v for v in hosts if v.condition is HostCondition.DRAINING and v.current]
     assert index.others() == len(leaving) + sum(v.condition in unable for v in hosts)
 
