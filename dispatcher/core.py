@@ -5,6 +5,7 @@ in a part of its own (offers, supervisor, terminations, membership, replicas, sh
 hands each input to its part and then lets the change settle.
 """
 
+import math
 import random
 
 from voxray.actors.contracts import ProgramInfo, TurnReport
@@ -36,6 +37,10 @@ from voxray.observability import events as ev
 _STALL_SHARE = 0.75
 """A pause between two inputs longer than this share of a lease was our own: half a lease after its
 last report a host is due for a tick at the latest."""
+
+
+SETTLE_S = 0.02
+"""How long at most a burst's effect on the pool and on our load waits for its answers."""
 
 
 class DispatcherCore:
@@ -92,6 +97,8 @@ class DispatcherCore:
         self._told_worker: UpdateWorker | None = None
         self._told_capacity: ev.CapacityChanged | None = None
         self._was_registered = False
+        self._settled_at = -math.inf
+        self._settle_at: float | None = None
 
     def search_rooms(self, settings: ReconcilerSettings, *, alone: bool = True) -> None:
         """Make this the dispatcher that searches for rooms without an agent.
@@ -123,7 +130,8 @@ class DispatcherCore:
             return state.take_commands()
         late = state.catch_up()
         self._dispatch(item)
-        if state.dirty or late:
+        late = late or (self._settle_at is not None and state.now >= self._settle_at)
+        if late or (state.dirty and not self._settles_later()):
             self._settle()
         return state.take_commands()
 
@@ -138,6 +146,7 @@ class DispatcherCore:
             self._shutdown.next_deadline(),
             state.jobs.next_due(),
             state.wake_ups[0] if state.wake_ups else None,
+            self._settle_at,
             self._reconciler.next_deadline(),
             state.farewells.next_due(),
         ]
@@ -229,8 +238,22 @@ class DispatcherCore:
             case _:
                 self._membership.handle(item)
 
+    def _settles_later(self) -> bool:
+        """Return whether this step's consequences come with those of the next ones.
+
+        In a burst the answers to the offers go first: the pool and our load follow every
+        `SETTLE_S`. That we are full LiveKit hears at once.
+        """
+        state = self._state
+        at = self._settled_at + SETTLE_S
+        if not state.patient or state.now >= at or not state.free_slots():
+            return False
+        self._settle_at = at
+        return True
+
     def _settle(self) -> None:
         """Let a change have its consequences; jobs with a caller come before new ones."""
+        self._settled_at, self._settle_at = self._state.now, None
         self._reload.advance()
         self._supervisor.place_waiting()
         self._offers.serve_held()

@@ -149,6 +149,8 @@ class OfferDesk:
             self._refuse(job, "draining", "draining")
         elif not self._reserve(job):
             self._hold_or_refuse(job)
+        else:
+            state.patient = job.permit is not None
 
     def _offered_again(self, job: Job) -> None:
         if job.state is JobState.RESERVED and job.answered:
@@ -223,6 +225,7 @@ class OfferDesk:
         if not accept.identity:
             accept = accept.model_copy(update={"identity": _default_identity(job.job_id)})
         self._accept(job, accept)
+        self._state.patient = True
 
     def _ask_elsewhere(self, job: Job, reason: str) -> None:
         state = self._state
@@ -279,6 +282,7 @@ class OfferDesk:
         state.jobs.move(job, JobState.STARTING, cause="assigned", at=state.wall)
         if job.permit is not None:
             self._placer.launch(job)
+            state.patient = True
         else:
             self._supervisor.wait(job, "its slot was lost before the assignment")
 

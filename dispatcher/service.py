@@ -45,7 +45,7 @@ from voxray.dispatcher.simulated import simulated_job
 from voxray.dispatcher.tokens import resign
 from voxray.dispatcher.translation import input_of, intent_of
 from voxray.observability import tracing
-from voxray.observability.events import Event, FanOut, LoopLag
+from voxray.observability.events import FanOut, LoopLag
 from voxray.observability.loop_lag import LoopLagProbe
 from voxray.observability.metrics import MetricsSink
 
@@ -130,6 +130,7 @@ class DispatcherService:
             lambda lag: self._events.emit(LoopLag(process="dispatcher", seconds=lag))
         )
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = math.inf
         self._closed = False
 
     async def start(self) -> None:
@@ -240,28 +241,26 @@ class DispatcherService:
             case cmd.ListRooms() | cmd.ViewRoom() | cmd.CreateDispatch() | cmd.DeleteDispatch():
                 self._tasks.spawn(type(command).__name__, self._survey(command))
             case cmd.EmitEvent(event=event):
-                self._emit(event)
+                self._events.emit(event)
             case cmd.Drained():
                 self._phases.drained()
                 self._tasks.spawn("leave", self._leave())
             case _:
                 self._runner.run(command)
 
-    def _emit(self, event: Event) -> None:
-        self._events.emit(event)
-        logger.debug("event", extra={"event": type(event).__name__})
-
     def _arm(self) -> None:
+        due = self._core.next_deadline()
+        # A tick that comes early costs less than a timer that is set anew with every input.
+        if due is None or self._timer_due <= due:
+            return
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        due = self._core.next_deadline()
-        if due is not None:
-            delay_s = max(0.0, due - self._clock.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
+        self._timer_due = due
+        delay_s = max(0.0, due - self._clock.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
 
     def _tick(self) -> None:
-        self._timer = None
+        self._timer, self._timer_due = None, math.inf
         self._tell(inp.Tick())
 
     def _worker_event(self, event: WorkerEvent) -> None:

@@ -51,6 +51,7 @@ class CoreState:
         peers_over: whether the app's other dispatchers have no calls any more; without any, or
             where they don't need us, always.
         dirty: whether this step changed something that others may have waited for.
+        patient: whether what it changed may have its consequences a moment later.
         wake_ups: heap of times at which a step is due, for whatever waits for time alone.
         stale_reports: reports of older generations, former owners and lost hosts.
     """
@@ -74,6 +75,7 @@ class CoreState:
     fleet_known: bool = False
     peers_over: bool = True
     dirty: bool = False
+    patient: bool = False
     wake_ups: list[float] = field(default_factory=list)
     stale_reports: int = 0
     commands: list[Command] = field(default_factory=list)
@@ -94,6 +96,7 @@ class CoreState:
         self.now = self.clock.monotonic()
         self.wall = self.clock.wall()
         self.dirty = True
+        self.patient = False
 
     def catch_up(self) -> bool:
         """Let hosts fall silent and waits be over; return whether anything was due."""

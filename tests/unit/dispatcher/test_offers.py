@@ -5,6 +5,7 @@ from voxray.actors.contracts import AcceptArguments, RequestAnswer
 from voxray.base.settings import HostSettings
 from voxray.dispatcher import commands as cmd
 from voxray.dispatcher import inputs as inp
+from voxray.dispatcher.core import SETTLE_S
 from voxray.dispatcher.jobs import JobState
 from voxray.observability import events as ev
 
@@ -272,3 +273,39 @@ def test_a_job_that_ran_here_is_not_taken_again():
     one.offer(job_id)
     assert answers(one) == [(True, False), (False, False)]
     assert len(one.of(cmd.StartJob)) == 1
+
+
+def told_loads(one):
+    return [(each.full, each.load) for each in one.of(cmd.UpdateWorker)]
+
+
+def test_in_a_burst_the_load_follows_the_answers_a_moment_later():
+    one = ready(sessions_per_host=10)
+    one.assigns = False
+    before = told_loads(one)
+    for _ in range(5):
+        one.offer()
+    assert answers(one) == [(True, False)] * 5
+    # The first of them is told at once, the others together.
+    assert told_loads(one)[len(before) :] == [(False, 0.069)]
+    one.advance(SETTLE_S)
+    assert told_loads(one)[len(before) :] == [(False, 0.069), (False, 0.345)]
+    assert one.of(ev.CapacityChanged)[-1].reserved == 5
+
+
+def test_livekit_hears_at_once_that_a_burst_filled_us():
+    one = ready(sessions_per_host=3)
+    one.assigns = False
+    for _ in range(3):
+        one.offer()
+    assert told_loads(one)[-1] == (True, 1.0)
+
+
+def test_a_burst_starts_the_hosts_that_it_needs_without_a_further_offer():
+    one = ready(sessions_per_host=10, max_hosts=5)
+    one.assigns = False
+    hosts = len(one.of(cmd.StartHost))
+    for _ in range(9):
+        one.offer()
+    one.advance(SETTLE_S)
+    assert len(one.of(cmd.StartHost)) > hosts
