@@ -24,6 +24,7 @@ from voxray.dispatcher.room_views import (
     RoomListing,
     RoomView,
 )
+from voxray.observability import events as ev
 from voxray.observability import room_events as rev
 
 CALL_S = 0.003
@@ -356,6 +357,9 @@ class RoomWorld(World):
 
     def _perform(self, command: cmd.Command) -> None:
         match command:
+            case cmd.EmitEvent(event=ev.JobAnswered(outcome="rejected", job_id=job_id)):
+                self.over.add(self.key(job_id))
+                super()._perform(command)
             case cmd.AnswerAvailability():
                 self._answered(command)
             case cmd.UpdateWorker(full=full):

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.fakes.dispatch_world import program
 from tests.fakes.room_world import RoomWorld
+from voxray.actors.contracts import RequestAnswer
 from voxray.base.settings import HostSettings
 from voxray.dispatcher import commands as cmd
 from voxray.dispatcher.jobs import JobState
@@ -95,6 +96,12 @@ class ReconcilerMachine(RuleBasedStateMachine):
     def livekit_mood(self, assigns):
         self.world.assigns = assigns
 
+    @rule(mood=st.sampled_from(["accepts", "rejects", "rejects for all"]))
+    @precondition(lambda self: self.world.info.has_request_fnc)
+    def program_mood(self, mood):
+        rejection = RequestAnswer(accept=None, terminate=mood == "rejects for all")
+        self.world.request_answer = None if mood == "accepts" else rejection
+
     @rule()
     @precondition(lambda self: self.world.core._state.registered)
     def disconnect(self):
@@ -118,6 +125,7 @@ class ReconcilerMachine(RuleBasedStateMachine):
         world.lose_offers = world.fail_calls = world.lose_answers = world.fail_job_starts = 0
         world.record_lag_s = world.offer_lag_s = 0.0
         world.assigns = True
+        world.request_answer = None
         # Everybody who was about to join is there.
         world.advance(4.0)
         for room in [each for each in world.rooms.values() if not each.callers]:

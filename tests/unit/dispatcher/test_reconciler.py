@@ -303,6 +303,62 @@ def test_a_tenant_at_its_limit_holds_nobody_up():
     assert line.admits(None, "", 1, one.clock.now)
 
 
+def answer_to(one, dispatch):
+    """LiveKit offers a job of a dispatch, whatever became of it; return our answer."""
+    one._ask(dispatch, "")
+    return one.of(ev.JobAnswered)[-1].outcome
+
+
+def test_a_late_offer_of_a_stand_in_that_was_given_up_is_refused():
+    one = world()
+    room = missed(one)
+    one.lose_offers = 1
+    while not one.of(rev.DispatchMade):
+        one.advance(0.01)
+    (stand_in,) = [each for each in room.dispatches.values() if each.stand_in]
+    while len(one.of(rev.DispatchMade)) < 2:
+        one.advance(0.01)
+    # It goes at once, not when the room is looked at for the next attempt.
+    (delete,) = one.of(cmd.DeleteDispatch)
+    assert delete.dispatch_id == stand_in.dispatch_id
+    given_up = one.commands.index(cmd.EmitEvent(event=one.of(rev.DispatchMade)[1]))
+    assert one.commands[given_up + 1] == delete
+    assert answer_to(one, stand_in) == "duplicate"
+    one.advance(5.0)
+    assert agents(one, "a") == 1
+
+
+def test_a_running_job_that_livekit_does_not_show_is_known_all_the_same():
+    one = world()
+    one.record_lag_s = 1000.0
+    one.call("a")
+    one.advance(300.0)
+    assert len(one.of(cmd.ViewRoom)) > 1
+    assert not one.of(rev.RoomFound)
+
+
+def test_a_stand_in_gives_its_call_one_agent_and_none_after_it():
+    one = world()
+    room = missed(one)
+    one.advance(5.0)
+    (stand_in,) = [each for each in room.dispatches.values() if each.stand_in]
+    assert answer_to(one, stand_in) == "duplicate"
+    (job_id,) = next(iter(one.agents_in(room).values()))
+    one.leave_on_purpose(job_id)
+    assert answer_to(one, stand_in) == "duplicate"
+
+
+def test_a_call_whose_agent_left_before_a_restart_is_left_alone():
+    one = world()
+    room = one.call("a")
+    one.advance(2.0)
+    (job_id,) = next(iter(one.agents_in(room).values()))
+    one.leave_on_purpose(job_id)
+    one.restart()
+    one.advance(30.0)
+    assert not one.of(cmd.CreateDispatch)
+
+
 TENANTS = {"tenant_key": "tenant", "tenant_limit": 1}
 
 
