@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from livekit.protocol import agent
 
 from tests.fakes.dispatch_world import World
-from voxray.actors.contracts import STANDS_IN, JobOrder, JobPhase, JobStatus
+from voxray.actors.contracts import STANDS_IN, JobOrder, JobPhase, JobStatus, RequestAnswer
 from voxray.base.ids import JobId
 from voxray.base.settings import ReconcilerSettings
 from voxray.dispatcher import commands as cmd
@@ -87,6 +87,7 @@ class RoomWorld(World):
         self.over: set[CallKey] = set()
         self.forgotten: set[CallKey] = set()
         self.full = False
+        self.troubled = False
         self.lose_offers = self.fail_calls = self.lose_answers = 0
         self.record_lag_s = self.offer_lag_s = 0.0
         self.worker_type = options["info"].worker_type if "info" in options else 0
@@ -119,6 +120,16 @@ class RoomWorld(World):
         self.asked.clear()
         self.known.clear()
         super().disconnect()
+
+    def _run_request(self, command: cmd.RunRequest) -> None:
+        room = self.room_of(command.job_id).name
+        if "rejected" in room:
+            told = self.request_answer
+            self.request_answer = RequestAnswer(accept=None, terminate=room.endswith("-for-all"))
+            super()._run_request(command)
+            self.request_answer = told
+        else:
+            super()._run_request(command)
 
     # What people do.
 
@@ -160,6 +171,9 @@ class RoomWorld(World):
 
     def key(self, job_id: JobId) -> CallKey:
         return CallKey(self.dispatch_of[job_id].root, self.sim_jobs[job_id].participant)
+
+    def room_of(self, job_id: JobId) -> SimRoom:
+        return self.dispatch_of[job_id].room
 
     def agents_in(self, room: SimRoom) -> dict[CallKey, set[JobId]]:
         """Return the jobs whose agents are in a room, by call."""
@@ -267,6 +281,7 @@ class RoomWorld(World):
         epoch = self.restarts
         if self.lose_answers:
             self.lose_answers -= 1
+            self.troubled = True
             answer = failure
         self.later(CALL_S, lambda: self.tell(answer) if epoch == self.restarts else None)
 
@@ -274,6 +289,7 @@ class RoomWorld(World):
         if not self.fail_calls:
             return False
         self.fail_calls -= 1
+        self.troubled = True
         self._answer_call(failure, failure)
         return True
 
@@ -339,6 +355,10 @@ class RoomWorld(World):
             # LiveKit makes the room anew, with its automatic dispatch.
             room = self.call(command.room, callers=0)
         stand_in = StandIn(key=command.key, room_sid=command.room_sid)
+        left = [each for each in room.dispatches.values() if each.stand_in == stand_in]
+        # Whose job may still come; a failed call, or a new start, may leave one for a while.
+        unanswered = [each for each in left if not each.jobs and not each.pending]
+        assert not unanswered or self.troubled or self.restarts, "an attempt beside another"
         dispatch = self._dispatch(room, stand_in, command.like.metadata)
         created = inp.DispatchCreated(
             key=command.key, room=command.room, dispatch_id=dispatch.dispatch_id
@@ -348,6 +368,7 @@ class RoomWorld(World):
     def _delete(self, command: cmd.DeleteDispatch) -> None:
         room = self.rooms.get(command.room)
         if self.fail_calls or room is None:
+            self.troubled |= bool(self.fail_calls)
             self.fail_calls = max(0, self.fail_calls - 1)
             return
         dispatch = room.dispatches.pop(command.dispatch_id, None)

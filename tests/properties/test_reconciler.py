@@ -14,7 +14,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.fakes.dispatch_world import program
 from tests.fakes.room_world import RoomWorld
-from voxray.actors.contracts import RequestAnswer
 from voxray.base.settings import HostSettings
 from voxray.dispatcher import commands as cmd
 from voxray.dispatcher.jobs import JobState
@@ -58,11 +57,12 @@ class ReconcilerMachine(RuleBasedStateMachine):
         callers=st.integers(0, 2),
         after=st.sampled_from([0.0, 0.1, 3.0]),
         then=st.sampled_from([0.0, 0.05, 1.0]),
+        fate=st.sampled_from(["", "", "-rejected", "-rejected-for-all"]),
     )
-    def call(self, count, callers, after, then):
+    def call(self, count, callers, after, then, fate):
         for _ in range(count):
             self.number += 1
-            self.world.call(f"room-{self.number}", callers=callers, joins_after_s=after)
+            self.world.call(f"room-{self.number}{fate}", callers=callers, joins_after_s=after)
         self.world.advance(then)
 
     @rule(data=st.data())
@@ -96,12 +96,6 @@ class ReconcilerMachine(RuleBasedStateMachine):
     def livekit_mood(self, assigns):
         self.world.assigns = assigns
 
-    @rule(mood=st.sampled_from(["accepts", "rejects", "rejects for all"]))
-    @precondition(lambda self: self.world.info.has_request_fnc)
-    def program_mood(self, mood):
-        rejection = RequestAnswer(accept=None, terminate=mood == "rejects for all")
-        self.world.request_answer = None if mood == "accepts" else rejection
-
     @rule()
     @precondition(lambda self: self.world.core._state.registered)
     def disconnect(self):
@@ -125,21 +119,32 @@ class ReconcilerMachine(RuleBasedStateMachine):
         world.lose_offers = world.fail_calls = world.lose_answers = world.fail_job_starts = 0
         world.record_lag_s = world.offer_lag_s = 0.0
         world.assigns = True
-        world.request_answer = None
         # Everybody who was about to join is there.
         world.advance(4.0)
         for room in [each for each in world.rooms.values() if not each.callers]:
             world.hang_up(room.name)
         capacity = world.settings.sessions_per_host * world.settings.max_hosts
-        while sum(len(world.calls_of(room)) for room in world.rooms.values()) > capacity:
-            world.hang_up(max(world.rooms))
+        while (open_rooms := self.open_rooms()) and sum(open_rooms.values()) > capacity:
+            world.hang_up(max(open_rooms))
         world.advance(180.0)
         for room in world.rooms.values():
             agents = world.agents_in(room)
             for key in world.calls_of(room):
-                if key in world.over or self.lost_unseen(room, key):
+                if key in world.over or self.rejects(room) or self.lost_unseen(room, key):
                     continue
                 assert key in agents, f"nobody serves {key} in {room.name}"
+
+    def open_rooms(self):
+        """Rooms that want agents, with how many."""
+        wanted = {
+            room.name: len(self.world.calls_of(room) - self.world.over)
+            for room in self.world.rooms.values()
+            if not self.rejects(room)
+        }
+        return {name: count for name, count in wanted.items() if count}
+
+    def rejects(self, room):
+        return self.world.info.has_request_fnc and "rejected" in room.name
 
     def lost_unseen(self, room, key):
         """Whether LiveKit's record shows a job that may as well have left on purpose."""
@@ -191,6 +196,34 @@ def test_those_who_wait_are_served_in_the_order_of_their_waiting(seed, rooms, sl
             {*served, *(event for event in world.served() if event <= f"room-{rooms - 1:03}")}
         )
     assert world.served() == sorted(world.served())
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    fates=st.lists(st.sampled_from(["", "-rejected", "-rejected-for-all"]), max_size=8),
+    lost=st.integers(0, 3),
+    breaks=st.booleans(),
+)
+@settings(PATIENT, max_examples=30)
+def test_nobody_is_asked_twice_about_a_call_that_was_rejected(seed, fates, lost, breaks):
+    world = RoomWorld(
+        hosts=HostSettings(sessions_per_host=10, max_hosts=1, idle_hosts=0),
+        info=program(has_request_fnc=True),
+        rng=random.Random(seed),
+    )
+    world.advance(2.0)
+    world.lose_offers = lost
+    for number, fate in enumerate(fates):
+        world.call(f"room-{number}{fate}")
+        world.advance(world.rng.choice([0.1, 2.0]))
+    if breaks:
+        world.advance(10.0)
+        world.disconnect()
+    world.advance(60.0)
+    for room in world.rooms.values():
+        asked = [each for each in world.of(cmd.RunRequest) if room is world.room_of(each.job_id)]
+        assert len(asked) == 1
+        assert bool(world.agents_in(room)) == ("rejected" not in room.name)
 
 
 @given(

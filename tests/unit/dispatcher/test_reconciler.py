@@ -345,6 +345,7 @@ def test_a_stand_in_gives_its_call_one_agent_and_none_after_it():
     assert answer_to(one, stand_in) == "duplicate"
     (job_id,) = next(iter(one.agents_in(room).values()))
     one.leave_on_purpose(job_id)
+    one.advance(1.0)
     assert answer_to(one, stand_in) == "duplicate"
 
 
