@@ -192,6 +192,7 @@ class ApiSource:
             "used": totals.used,
             "reserved": totals.reserved,
             "load": totals.load,
+            "waiting_rooms": totals.waiting_rooms,
         }
 
 

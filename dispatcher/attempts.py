@@ -86,7 +86,7 @@ class Attempts:
         oldest = max(now - FRESH_S, call.queued_at if call.tries else 0.0)
         fresh = note.viewed_at is not None and note.viewed_at >= oldest
         need = note.needs.get(call.key)
-        if fresh and need is None:
+        if fresh and (need is None or self._line.simulated_in(call.room)):
             return True
         if not self._bucket.take(now):
             return False

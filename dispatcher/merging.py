@@ -75,6 +75,7 @@ def _missing(app: str, answer: PeerAnswer) -> dict[str, Any]:
                 "used": 0,
                 "reserved": 0,
                 "load": 0.0,
+                "waiting_rooms": 0,
             }
         ]
     }

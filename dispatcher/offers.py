@@ -139,7 +139,7 @@ class OfferDesk:
             tenant=tenant_of(item.metadata, state.settings.tenant_key),
             origin=item.origin,
         )
-        wanted = state.line.wanted(job.origin)
+        wanted = state.line.wanted(job.origin, job.room)
         state.jobs.open(job, cause="offered", at=state.wall)
         state.line.opened(job)
         if not wanted:

@@ -95,7 +95,8 @@ class DispatcherService:
         token = access.environment.get("LIVEKIT_WORKER_TOKEN", "")
         self._dial = DialOptions(proxy=proxy, worker_token=token)
         self._core = DispatcherCore(settings.hosts, settings.inference, program, clock, role=role)
-        if role.leads:
+        # Unregistered, as for `connect`, it would never hear the offers of what it asks for.
+        if role.leads and settings.livekit.registered:
             self._core.search_rooms(settings.reconciler, alone=not role.others)
         self._phases = PhaseBoard(
             # The others take jobs without waiting for the first one's replicas.

@@ -6,6 +6,7 @@ from voxray.dispatcher.jobs import Assignment, Job, JobOutcome, JobState
 from voxray.dispatcher.placer import Placer
 from voxray.dispatcher.state import CoreState
 from voxray.dispatcher.supervisor import Supervisor
+from voxray.dispatcher.waiting_line import Step
 from voxray.observability import events as ev
 
 
@@ -35,6 +36,8 @@ class SimulationDesk:
         )
         state.emit(ev.JobOffered(job_id=item.job_id, room=item.room))
         state.jobs.open(job, cause="simulated", at=state.wall)
+        state.line.opened(job)
+        self._serve_no_other(item.room)
         if not state.accepting:
             self._placer.end(job, JobOutcome.REJECTED, "draining")
             return
@@ -49,3 +52,13 @@ class SimulationDesk:
             self._placer.launch(job)
         else:
             self._supervisor.wait(job, missing.reason)
+
+    def _serve_no_other(self, room: str) -> None:
+        """Give the room's waiting calls up: this job is their agent, a second one is not wanted."""
+        line = self._state.line
+        for call in line.in_room(room):
+            if call.step is Step.PLACING:
+                continue
+            if call.dispatch_id:
+                line.discard(call.dispatch_id)
+            line.give_up(call, "elsewhere")

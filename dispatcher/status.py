@@ -74,6 +74,7 @@ class Totals:
 
     jobs: int
     waiting_jobs: int
+    waiting_rooms: int
     held_offers: int
     slots: int
     reserved: int
@@ -183,6 +184,7 @@ def count_totals(state: CoreState, *, full: bool, load: float) -> Totals:
     return Totals(
         jobs=len(state.jobs),
         waiting_jobs=len(state.waiting),
+        waiting_rooms=state.line.rooms(),
         held_offers=len(state.held),
         slots=index.all.capacity,
         reserved=index.all.reserved,

@@ -113,6 +113,8 @@ class Judge:
     def _is_served(self, key: CallKey, records: list[DispatchRecord], view: RoomView) -> bool:
         if self._line.is_live(key) or self._line.is_over(key):
             return True
+        if self._line.simulated_in(view.room):
+            return True
         return any(
             job.participant == key.participant and not self._was_nobody(job, record, view)
             for record in records

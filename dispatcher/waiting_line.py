@@ -135,6 +135,14 @@ class WaitingLine:
         """Return our live jobs in a room."""
         return tuple(self._live_rooms.get(room, {}).values())
 
+    def simulated_in(self, room: str) -> bool:
+        """Return whether a simulated job of ours, which is for no call, is a room's agent."""
+        return any(job.simulated for job in self._live_rooms.get(room, {}).values())
+
+    def rooms(self) -> int:
+        """Return in how many rooms calls wait."""
+        return len(self._by_room)
+
     def is_live(self, key: CallKey) -> bool:
         """Return whether a job of ours is for this call."""
         return key in self._live
@@ -158,8 +166,8 @@ class WaitingLine:
 
     # Slots.
 
-    def wanted(self, origin: JobOrigin) -> bool:
-        """Return whether an offered job would be the one agent of its call."""
+    def wanted(self, origin: JobOrigin, room: str) -> bool:
+        """Return whether a job offered in a room would be the one agent of its call."""
         key = origin.key
         if key is None:
             return True
@@ -167,7 +175,7 @@ class WaitingLine:
             return False
         others = self._live.get(key, {}).values()
         if origin.stand_in is not None:
-            return not others and key not in self._over
+            return not others and key not in self._over and not self.simulated_in(room)
         return not any(job.origin.stand_in is not None for job in others)
 
     def admits(self, key: CallKey | None, tenant: str, free: int, now: float) -> bool:
@@ -216,8 +224,7 @@ class WaitingLine:
             return
         self._live.setdefault(key, {})[job.job_id] = job
         if (call := self._calls.get(key)) is not None:
-            call.step = Step.PLACING
-            call.job_id = job.job_id
+            call.step, call.job_id = Step.PLACING, job.job_id
 
     def launched(self, job: Job, wall: float) -> None:
         """A job was given to a host: its call waits no more."""
@@ -337,8 +344,7 @@ def _remember(memory: OrderedDict[K, None], key: K) -> None:
 
 
 def _drop(table: dict[K, dict[V, T]], key: K, inner: V) -> None:
-    inside = table.get(key)
-    if inside is not None:
+    if (inside := table.get(key)) is not None:
         inside.pop(inner, None)
         if not inside:
             del table[key]

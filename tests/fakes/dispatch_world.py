@@ -255,14 +255,14 @@ class World:
         )
         return job
 
-    def simulate(self) -> JobId:
-        """A person asks for a job in a room of theirs."""
+    def simulate(self, room: str | None = None) -> JobId:
+        """A person asks for a job in a room, by default one of theirs."""
         self._number += 1
         job_id = JobId(f"job-{self._number}")
         self.tell(
             inp.Simulated(
                 job_id=job_id,
-                room=f"room-{job_id}",
+                room=room or f"room-{job_id}",
                 job=b"job",
                 url="ws://livekit",
                 token="signed by us",

@@ -109,6 +109,8 @@ class RoomWorld(World):
         host = self.hosts[host_id]
         if host.alive and not host.cut:
             for job_id, status in host.statuses.items():
+                if job_id not in self.sim_jobs:
+                    continue
                 # An end tells nothing of its call before LiveKit shows the job in its record.
                 shown = self.sim_jobs[job_id].shown_at <= self.clock.now
                 if status.phase is JobPhase.ENDED and shown:
@@ -427,6 +429,8 @@ class RoomWorld(World):
     def _check_command(self, command: cmd.Command) -> None:
         super()._check_command(command)
         match command:
+            case cmd.StartJob(order=order) if order.simulated:
+                pass
             case cmd.StartJob(order=order) if order.cause == "new" and order.generation == 1:
                 key = self.key(order.job_id)
                 assert key not in self.over or key in self.forgotten, "served after it left"

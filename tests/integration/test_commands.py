@@ -155,6 +155,30 @@ async def look_at(server: LiveKitServer, home: Path, job: str, room: str) -> Non
     assert json.loads(jobs)["jobs"][0]["room"] == room
 
 
+async def test_connect_runs_a_program_in_a_room_without_a_dispatch(
+    livekit_server: LiveKitServer, tmp_path: Path, room_name: str
+) -> None:
+    program = tmp_path / "agent.py"
+    program.write_text(PROGRAM)
+    (tmp_path / "words.py").write_text('VERSION = "one"\n')
+    options = ("--room", room_name, "--participant-identity", "me")
+    async with (
+        caller(livekit_server, room_name) as here,
+        voxray_app(livekit_server, tmp_path, program, *options, command="connect") as app,
+    ):
+        assert await here.until("one") == "me"
+        async with api.LiveKitAPI(
+            livekit_server.url, livekit_server.api_key, livekit_server.api_secret
+        ) as livekit:
+            # LiveKit keeps a dispatch for every agent there could be; it made no job of it.
+            dispatches = await livekit.agent_dispatch.list_dispatch(room_name)
+            assert [job for each in dispatches for job in each.state.jobs] == []
+            await livekit.room.delete_room(api.DeleteRoomRequest(room=room_name))
+        # It ends with its call.
+        assert await asyncio.to_thread(app.process.wait, 60) == 0
+    assert "goodbye of one" in app.output
+
+
 def test_console_answers_what_is_typed(tmp_path: Path) -> None:
     pid, terminal = pty.fork()
     if pid == 0:

@@ -440,3 +440,45 @@ def test_a_stray_answer_changes_nothing():
     one.tell(inp.RoomViewed(room="x", view=None, gone=True))
     one.advance(1.0)
     assert not one.of(rev.RoomFound)
+
+
+def test_a_room_with_a_simulated_job_gets_no_second_agent():
+    one = world()
+    missed(one)
+    job_id = one.simulate("a")
+    one.advance(120.0)
+    assert not one.of(cmd.CreateDispatch)
+    assert agents(one, "a") == 0
+    # Once that agent is gone, the caller has nobody: the dispatch never had a job.
+    one.finish(job_id)
+    one.advance(90.0)
+    assert agents(one, "a") == 1
+
+
+def test_a_simulated_job_takes_its_room_out_of_the_line():
+    one = world(slots=2)
+    for name in "abc":
+        one.call(name)
+        one.advance(0.5)
+    one.advance(6.0)
+    assert one.core.snapshot().totals.waiting_rooms == 1
+    job_id = one.simulate("c")
+    assert one.core.snapshot().totals.waiting_rooms == 0
+    one.hang_up("a")
+    one.hang_up("b")
+    one.advance(60.0)
+    assert one.core._state.jobs.get(job_id).host_id
+    assert agents(one, "c") == 0
+    assert [each.reason for each in one.of(rev.RoomGivenUp) if each.room == "c"] == ["elsewhere"]
+
+
+@pytest.mark.parametrize("milliseconds", range(0, 3000, 37))
+def test_a_simulated_job_at_any_moment_of_an_attempt_is_the_only_agent(milliseconds):
+    one = world()
+    missed(one)
+    one.advance(milliseconds / 1000)
+    placed = agents(one, "a")
+    job_id = one.simulate("a")
+    under_way = {job.job_id for job in one.core._state.line.live_in("a")} - {job_id}
+    one.advance(60.0)
+    assert agents(one, "a") == max(placed, len(under_way))
