@@ -1,7 +1,9 @@
 """Jobs that LiveKit can't end: those whose room, or whose dispatch, is gone without our being told.
 
 LiveKit forgets our jobs when our websocket breaks, and a job whose agent re-joined; and when a
-dispatch is deleted, nobody deletes its stand-in. The reconciler's looks show what we were not told.
+dispatch is deleted, nobody deletes its stand-in. A room that is deleted while its agent joins comes
+back for the agent, sometimes under its old id, but without its dispatches and callers. The
+reconciler's looks show what we were not told.
 """
 
 from collections.abc import Iterable
@@ -27,9 +29,9 @@ class DeafJobs:
         """A new connection: LiveKit knows none of the jobs that we hold."""
         self._registered_wall = self._state.wall
 
-    def any_in(self, jobs: Iterable[Job]) -> bool:
-        """Return whether one of the jobs has to be watched."""
-        return any(self._is_deaf(job) for job in jobs)
+    def any_in(self, jobs: Iterable[Job], *, alone: bool) -> bool:
+        """Return whether one of the jobs has to be watched; `alone`: no caller is in their room."""
+        return any(self._is_deaf(job, alone=alone) for job in jobs)
 
     def listed(self, names: set[str], since: float) -> None:
         """Take the list of all rooms, which was asked for at `since` (monotonic seconds)."""
@@ -46,20 +48,23 @@ class DeafJobs:
     def viewed(self, note: RoomNote, view: RoomView) -> bool:
         """Take a look at a room; return whether a job there has to be watched further on."""
         known = {record.dispatch_id for record in view.dispatches}
+        alone = not view.callers
         deaf = [
             job
             for job in self._state.line.live_in(view.room)
-            if self._is_held(job) and self._is_deaf(job) and job.offered_at < note.asked_at
+            if self._is_held(job)
+            and self._is_deaf(job, alone=alone)
+            and job.offered_at < note.asked_at
         ]
         missing = [
             job
             for job in deaf
-            if job.origin.room_sid == view.sid and job.origin.dispatch_id not in known
+            if job.origin.dispatch_id not in known and (alone or job.origin.room_sid == view.sid)
         ]
         before, note.missed = note.missed, {job.job_id for job in missing}
         for job in missing:
             if job.job_id in before:
-                self._supervisor.stop(job, "its dispatch was deleted")
+                self._supervisor.stop(job, "its dispatch or its room was deleted")
         return bool(deaf)
 
     def _is_held(self, job: Job) -> bool:
@@ -67,8 +72,8 @@ class DeafJobs:
         assigned = job.state not in UNASSIGNED and bool(job.origin.dispatch_id)
         return assigned and not job.stop_reason
 
-    def _is_deaf(self, job: Job) -> bool:
+    def _is_deaf(self, job: Job, *, alone: bool) -> bool:
         if job.assignment is None or not job.origin.dispatch_id:
             return False
         early = job.assignment.at < self._registered_wall
-        return early or job.generation > 1 or job.origin.stand_in is not None
+        return alone or early or job.generation > 1 or job.origin.stand_in is not None

@@ -161,7 +161,8 @@ class Reconciler:
         for listing in item.rooms:
             jobs = self._line.live_in(listing.name)
             waits = bool(self._line.in_room(listing.name))
-            deaf = self._deaf.any_in(jobs)
+            alone = self._notes.is_empty(listing, now)
+            deaf = self._deaf.any_in(jobs, alone=alone)
             live = bool(jobs) and self._state.program.worker_type == ROOM_JOB
             self._notes.listed(listing, now, live=live, deaf=deaf, waits=waits)
         names = {listing.name for listing in item.rooms}

@@ -85,18 +85,24 @@ class RoomNotes:
         """Take a room of the list in: is it to be looked at, and when?"""
         note = self.note(listing.name, listing.sid, now)
         was_live, note.live = note.live, live
-        occupied = listing.participants > 0 or now - note.since < COUNT_LAG_S
+        empty = self.is_empty(listing, now)
         if note.asking:
             return
-        if not occupied and not waits:
+        if empty and not waits and not (live and deaf):
             self.due.drop(note.name)
             return
         due = self.due.get(note.name)
         if live:
-            if due is None or not was_live:
-                self.due.set(note.name, now + (DEAF_S if deaf else LIVE_S))
+            pause = DEAF_S if deaf else LIVE_S
+            if due is None or not was_live or due > now + pause:
+                self.due.set(note.name, now + pause)
         elif due is None or was_live:
             self.due.set(note.name, now)
+
+    def is_empty(self, listing: RoomListing, now: float) -> bool:
+        """Return whether a room of the list certainly has no caller."""
+        note = self.note(listing.name, listing.sid, now)
+        return listing.participants == 0 and now - note.since >= COUNT_LAG_S
 
     def viewed(self, note: RoomNote, now: float, *, soon: float | None, deaf: bool) -> None:
         """Plan the next look at a room after one."""

@@ -223,8 +223,32 @@ def test_a_dispatch_deleted_while_livekit_could_not_tell_us_ends_its_job():
     room.dispatches.clear()
     one.advance(30.0)
     stops = [each.reason for each in one.of(cmd.StopJob)]
-    assert stops == ["its dispatch was deleted"]
+    assert stops == ["its dispatch or its room was deleted"]
     assert agents(one, "a") == 0
+
+
+@pytest.mark.parametrize("sid", ["", "RM_new"])
+def test_an_agent_alone_in_a_room_that_came_back_without_its_dispatch_is_ended(sid):
+    one = world()
+    room = one.call("a")
+    one.advance(2.0)
+    room.dispatches.clear()
+    room.callers.clear()
+    room.sid = sid or room.sid
+    one.advance(60.0)
+    stops = [each.reason for each in one.of(cmd.StopJob)]
+    assert stops == ["its dispatch or its room was deleted"]
+    assert agents(one, "a") == 0
+
+
+def test_an_agent_that_waits_for_its_caller_is_let_be():
+    one = world()
+    room = one.call("a")
+    one.advance(2.0)
+    room.callers.clear()
+    one.advance(200.0)
+    assert one.of(cmd.StopJob) == []
+    assert agents(one, "a") == 1
 
 
 def test_a_job_whose_room_is_gone_is_ended():
