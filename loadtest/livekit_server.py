@@ -22,6 +22,8 @@ from voxray.loadtest.livekit_binary import PINNED_VERSION, find_or_install
 __all__ = ["PINNED_VERSION", "LiveKitServer", "find_or_install"]
 
 _LOOPBACK = "127.0.0.1"
+# The discard port: nothing answers there. A port of the server itself would disturb its ICE.
+_NOBODYS_PORT = 9
 # It answers after 0.3 s on an idle machine.
 _START_DEADLINE_S = 30.0
 _FIRST_PAUSE_S = 0.02
@@ -226,6 +228,9 @@ class LiveKitServer:
                 # business: media stays on 127.0.0.1.
                 "enable_loopback_candidate": True,
                 "interfaces": {"includes": ["lo"]},
+                # Otherwise every participant looks public ones up, and where no resolver answers
+                # some twenty threads of each hang in that for half a minute and more.
+                "stun_servers": [f"{_LOOPBACK}:{_NOBODYS_PORT}"],
             },
             "keys": {self._api_key: self._api_secret},
             "logging": {"level": "info", "json": True},

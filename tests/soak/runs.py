@@ -23,7 +23,7 @@ from voxray.loadtest.questions import Question
 from voxray.loadtest.speech import speak_all
 
 PROGRAM = PROGRAMS / "troublemaker.py"
-_JOBS_AT_ONCE = 6
+_JOBS_AT_ONCE = 8
 _CALLS_AT_ONCE = 4
 _HANG_UP_S = 0.4
 # A join that outlives its job holds what belongs to it, until LiveKit's runtime gives it up (15 s).

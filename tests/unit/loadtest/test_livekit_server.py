@@ -84,6 +84,8 @@ async def test_extra_settings_are_merged_into_sections(server):
     merged = LiveKitServer(Path("unused"), extra_config={"rtc": {"tcp_port": 1}, "port": 2})
     config = merged._config(module._Ports(http=3, rtc=4))
     assert (config["port"], config["rtc"]["tcp_port"], config["rtc"]["udp_port"]) == (2, 1, 4)
+    # No participant asks the internet for its address.
+    assert all(each.startswith("127.0.0.1:") for each in config["rtc"]["stun_servers"])
 
 
 async def test_a_bad_setting_fails_at_once_with_the_servers_words(server):
