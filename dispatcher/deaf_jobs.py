@@ -24,6 +24,7 @@ class DeafJobs:
         self._supervisor = supervisor
         self._registered_wall = state.wall
         self._roomless: set[JobId] = set()
+        self._unreachable: dict[str, set[JobId]] = {}
 
     def registered(self) -> None:
         """A new connection: LiveKit knows none of the jobs that we hold."""
@@ -40,13 +41,34 @@ class DeafJobs:
             for job in self._state.jobs
             if job.room not in names and self._is_held(job) and job.offered_at < since
         ]
+        for room in self._unreachable.keys() - names:
+            del self._unreachable[room]
         before, self._roomless = self._roomless, {job.job_id for job in missing}
         for job in missing:
             if job.job_id in before:
                 self._supervisor.stop(job, "its room is gone")
 
+    def gone(self, note: RoomNote) -> bool:
+        """Take a look that found no such room; return whether a job there has to be watched.
+
+        LiveKit can go on listing a room that was deleted while its agent joined: the agent sits in
+        it, and nobody reaches it there.
+        """
+        held = {
+            job.job_id: job
+            for job in self._state.line.live_in(note.name)
+            if self._is_held(job) and job.offered_at < note.asked_at
+        }
+        before = self._unreachable.pop(note.name, set())
+        for job_id in held.keys() & before:
+            self._supervisor.stop(held[job_id], "its room is gone")
+        if left := held.keys() - before:
+            self._unreachable[note.name] = set(left)
+        return bool(left)
+
     def viewed(self, note: RoomNote, view: RoomView) -> bool:
         """Take a look at a room; return whether a job there has to be watched further on."""
+        self._unreachable.pop(view.room, None)
         known = {record.dispatch_id for record in view.dispatches}
         alone = not view.callers
         deaf = [

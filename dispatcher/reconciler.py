@@ -16,7 +16,7 @@ from voxray.dispatcher.deaf_jobs import DeafJobs
 from voxray.dispatcher.hosts import HostState
 from voxray.dispatcher.inputs import DispatchCreated, RoomsListed, RoomViewed, SurveyInput
 from voxray.dispatcher.origins import CallKey
-from voxray.dispatcher.room_notes import RoomNote, RoomNotes, TokenBucket
+from voxray.dispatcher.room_notes import DEAF_S, RoomNote, RoomNotes, TokenBucket
 from voxray.dispatcher.room_views import JobRecord, RoomView
 from voxray.dispatcher.state import CoreState
 from voxray.dispatcher.supervisor import Supervisor
@@ -193,7 +193,10 @@ class Reconciler:
             for call in self._line.in_room(item.room):
                 if call.step is Step.WAITING and call.queued_at <= note.asked_at:
                     self._line.give_up(call, "left")
-            self._notes.drop(note.name)
+            if self._deaf.gone(note):
+                self._notes.due.set(note.name, now + DEAF_S)
+            else:
+                self._notes.drop(note.name)
         elif item.view is None:
             self._notes.due.set(note.name, now + self._settings.interval_s)
         else:

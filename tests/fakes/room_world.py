@@ -68,6 +68,8 @@ class SimRoom:
     name: str
     sid: str
     callers: dict[str, float] = field(default_factory=dict)
+    # Listed, and yet nobody reaches it: LiveKit deleted it while its agent joined.
+    unreachable: bool = False
     dispatches: dict[str, SimDispatch] = field(default_factory=dict)
     closed: bool = False
 
@@ -310,7 +312,7 @@ class RoomWorld(World):
         if self._fails(failure):
             return
         room = self.rooms.get(command.room)
-        if room is None:
+        if room is None or room.unreachable:
             gone = inp.RoomViewed(room=command.room, view=None, gone=True)
             self._answer_call(gone, failure)
             return

@@ -241,6 +241,17 @@ def test_an_agent_alone_in_a_room_that_came_back_without_its_dispatch_is_ended(s
     assert agents(one, "a") == 0
 
 
+def test_an_agent_in_a_room_that_is_listed_and_yet_not_there_is_ended():
+    one = world()
+    room = one.call("a")
+    one.advance(2.0)
+    room.callers.clear()
+    room.unreachable = True
+    one.advance(60.0)
+    assert [each.reason for each in one.of(cmd.StopJob)] == ["its room is gone"]
+    assert agents(one, "a") == 0
+
+
 def test_an_agent_that_waits_for_its_caller_is_let_be():
     one = world()
     room = one.call("a")
