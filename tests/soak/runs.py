@@ -95,7 +95,12 @@ class Run:
 
 @asynccontextmanager
 async def _run(server: LiveKitServer, home: Path) -> AsyncIterator[Run]:
-    environment = {"VOXRAY_HOSTS__MAX_HOSTS": "1", "VOXRAY_TELEMETRY__LOG_LEVEL": "ERROR"}
+    environment = {
+        "VOXRAY_HOSTS__MAX_HOSTS": "1",
+        # Jobs of callers who hung up hold theirs a while; LiveKit offers nothing to a full app.
+        "VOXRAY_HOSTS__SESSIONS_PER_HOST": "48",
+        "VOXRAY_TELEMETRY__LOG_LEVEL": "ERROR",
+    }
     async with (
         voxray_app(server, home, PROGRAM, environment=environment) as app,
         Dispatches(server) as dispatches,
