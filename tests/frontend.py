@@ -70,6 +70,8 @@ class Frontend:
         self._changes = Changes()
         self._tasks = TaskOwner("frontend")
         self._microphone: Microphone | None = None
+        self._published: rtc.LocalTrackPublication | None = None
+        self._has_spoken = False
         for topic in (TRANSCRIPTION_TOPIC, *topics):
             self.room.register_text_stream_handler(topic, self._text_opened)
         for topic in file_topics:
@@ -197,14 +199,26 @@ class Frontend:
         self._microphone = Microphone(lambda *_: None)
         self._microphone.start()
         options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
-        return await self.room.local_participant.publish_track(self._microphone.track, options)
+        self._published = await self.room.local_participant.publish_track(
+            self._microphone.track, options
+        )
+        return self._published
 
     async def speak(self, words: str) -> None:
-        """Say words into the microphone; returns when the last of them was said."""
+        """Say words into the microphone; returns when the last of them is on its way.
+
+        The first ones wait until someone listens: what is said before is heard by nobody.
+        """
         samples = await asyncio.to_thread(speak, words)
         if self._microphone is None:
             await self.switch_microphone_on()
         assert self._microphone is not None
+        assert self._published is not None
+        if not self._has_spoken:
+            await self._published.wait_for_subscription()
+            # The agent opens its ears a moment after the server has told of them.
+            samples = np.concatenate([np.zeros(SPEECH_RATE // 2, samples.dtype), samples])
+            self._has_spoken = True
         await self._microphone.say(samples)
 
     def loud_share(self, track: str, since: int = 0, above_dbfs: float = -50.0) -> float:

@@ -242,11 +242,20 @@ def _languages(address: int) -> list[str]:
     return languages
 
 
-@cache
+_loading = threading.Lock()
+
+
 def espeak_library() -> EspeakLibrary:
-    """Return the process's one library, loaded on the first call.
+    """Return the process's one library, loaded on the first call, from any thread.
 
     Raises:
         EngineConfigError: it can't be loaded.
     """
+    # The library's state is the process's: initialised twice at once it reads broken voice data.
+    with _loading:
+        return _loaded()
+
+
+@cache
+def _loaded() -> EspeakLibrary:
     return EspeakLibrary()

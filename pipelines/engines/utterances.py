@@ -75,7 +75,11 @@ class Listener:
                 self._model.prepare()
                 for window in self._cutter.push(samples):
                     self._hear(window, emit)
-            case FlushInput() | EndOfInput():
+            case FlushInput():
+                if not self._flush(emit):
+                    # Who flushes waits for a final transcript, also when nothing was said.
+                    emit(self._transcript("", self._endpointer.now_s, final=True))
+            case EndOfInput():
                 self._flush(emit)
             case TextInput():
                 pass
@@ -129,12 +133,16 @@ class Listener:
                 self._last_interim = text
                 emit(self._transcript(text, now_s, final=False))
 
-    def _end(self, ended_s: float, emit: Emit) -> None:
+    def _end(self, ended_s: float, emit: Emit) -> bool:
+        """Transcribe the utterance; return whether it had words."""
         utterance, self._utterance = self._utterance, None
-        if utterance is not None and (text := utterance.finish()):
+        text = utterance.finish() if utterance is not None else ""
+        if text:
             emit(self._transcript(text, ended_s, final=True))
+        return bool(text)
 
-    def _flush(self, emit: Emit) -> None:
+    def _flush(self, emit: Emit) -> bool:
+        """Finish what was said so far; return whether a final transcript was handed out."""
         if rest := self._cutter.waiting:
             # The last sound may be in the window that is not full yet.
             padding = round(WINDOW_S * SAMPLE_RATE) - rest
@@ -142,11 +150,13 @@ class Listener:
             for window in self._cutter.push(np.zeros(padding, np.int16)):
                 self._hear(window, emit)
         ended = self._endpointer.flush()
+        heard = False
         if ended is not None:
-            self._end(ended.at_s, emit)
+            heard = self._end(ended.at_s, emit)
             emit(self._edge(False, ended.at_s))
         self._probabilities.reset()
         self._recent.clear()
+        return heard
 
     def _edge(self, speaking: bool, at_s: float) -> SpeechEdgeOutput:
         return SpeechEdgeOutput(speaking, max(0.0, at_s - self._padded_s))

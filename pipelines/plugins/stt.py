@@ -230,7 +230,9 @@ class SpeechStream(stt.RecognizeStream):
             elif isinstance(item, self._Renew):
                 self._renew = True
                 break
-            else:
+            elif not (self._input_ch.closed and self._input_ch.empty()):
+                # Each is answered by a final transcript, if need be without words. The one that
+                # livekit-agents puts before the end asks for nothing that the end does not.
                 stream.flush()
         stream.end_input()
 

@@ -17,13 +17,23 @@ class AudioFromTest(io.AudioInput):
     def __init__(self) -> None:
         super().__init__(label="test")
         self._frames: asyncio.Queue[rtc.AudioFrame] = asyncio.Queue()
+        self._given = False
 
     def say(self, frames: list[rtc.AudioFrame]) -> None:
         for frame in frames:
             self._frames.put_nowait(frame)
 
+    async def taken(self) -> None:
+        """Wait until the session has taken all that was said, and asks for more."""
+        await self._frames.join()
+
     async def __anext__(self) -> rtc.AudioFrame:
-        return await self._frames.get()
+        if self._given:
+            self._given = False
+            self._frames.task_done()
+        frame = await self._frames.get()
+        self._given = True
+        return frame
 
 
 class AudioToTest(io.AudioOutput):

@@ -266,3 +266,66 @@ async def test_a_session_without_a_room_answers_by_voice() -> None:
 
     assert mind.asked == [TRAIN, TICKET]
     assert heard == [TICKET, TRAIN]
+
+
+class PushToTalk:
+    """A session whose turns are committed by hand; audio comes in faster than time."""
+
+    def __init__(self) -> None:
+        self.ears = AudioFromTest()
+        self.session: AgentSession[None] = AgentSession(
+            vad=voxray.VAD(),
+            stt=voxray.STT(grammar=GRAMMAR),
+            llm=RepeatingLLM(lambda asked: asked),
+            turn_handling={"turn_detection": "manual"},
+        )
+        self.session.input.audio = self.ears
+
+    async def __aenter__(self) -> "PushToTalk":
+        await self.session.start(agent=Agent(instructions="repeat"))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.session.aclose()
+
+    async def say(self, *parts: rtc.AudioFrame) -> None:
+        """Return as soon as the session has taken the last frame; nothing of it is heard yet."""
+        self.ears.say(in_frames(*parts))
+        await self.ears.taken()
+
+    async def commit(self) -> str:
+        # Far longer than the test may take: only the transcript itself can end the wait.
+        async with asyncio.timeout(60):
+            return await self.session.commit_user_turn(transcript_timeout=600)
+
+
+async def test_a_turn_committed_with_its_last_word_has_all_its_words() -> None:
+    async with PushToTalk() as call:
+        for words in (TRAIN, TICKET):
+            call.session.clear_user_turn()
+            await call.say(await spoken(words))
+            assert await call.commit() == words
+
+
+async def test_a_cancelled_turn_leaves_nothing_to_the_next() -> None:
+    async with PushToTalk() as call:
+        # Cancelled with its last word, and in the middle of one.
+        whole = await spoken(TRAIN)
+        for said in (whole, *in_frames(whole)[:1]):
+            await call.say(said)
+            call.session.clear_user_turn()
+            await call.say(await spoken(TICKET))
+            assert await call.commit() == TICKET
+        await call.say(whole)
+        call.session.clear_user_turn()
+        assert await call.commit() == ""
+
+
+async def test_a_turn_without_a_word_is_committed_at_once() -> None:
+    async with PushToTalk() as call:
+        await call.say(silence(0.5, 22_050))
+        assert await call.commit() == ""
+        call.session.clear_user_turn()
+        # The engine ends this by itself: the flush finds nothing more.
+        await call.say(await spoken(TRAIN), silence(2.0, 22_050))
+        assert await call.commit() == TRAIN

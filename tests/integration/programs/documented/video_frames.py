@@ -1,4 +1,4 @@
-"""Video input: the program keeps the latest frame of the user's camera."""
+"""Vision: the latest frame of the user's camera goes into the chat context of each turn."""
 
 import asyncio
 
@@ -7,10 +7,14 @@ from livekit.agents import (
     Agent,
     AgentServer,
     AgentSession,
+    ChatContext,
+    ChatMessage,
     JobContext,
+    TurnHandlingOptions,
     cli,
     get_job_context,
 )
+from livekit.agents.llm import ImageContent
 from local_models import GRAMMAR, ScriptedLLM
 
 import voxray
@@ -35,6 +39,11 @@ class Watcher(Agent):
             if track.kind == rtc.TrackKind.KIND_VIDEO:
                 self._create_video_stream(track)
 
+    async def on_user_turn_completed(self, turn_ctx: ChatContext, new_message: ChatMessage) -> None:
+        if self._latest_frame:
+            new_message.content.append(ImageContent(image=self._latest_frame))
+            self._latest_frame = None
+
     def _create_video_stream(self, track: rtc.Track) -> None:
         self._video_stream = rtc.VideoStream(track)
 
@@ -42,11 +51,25 @@ class Watcher(Agent):
             async for event in self._video_stream:
                 if self._latest_frame is None:
                     room = get_job_context().room
-                    size = f"{event.frame.width} by {event.frame.height}"
-                    await room.local_participant.set_attributes({"camera": size})
+                    await room.local_participant.set_attributes({"camera": "seen"})
                 self._latest_frame = event.frame
 
         self._tasks.append(asyncio.create_task(read_stream()))
+
+
+def what_is_seen(chat_ctx: ChatContext) -> str:
+    images = [
+        part
+        for message in chat_ctx.messages()
+        for part in message.content
+        if isinstance(part, ImageContent)
+    ]
+    if not images:
+        return "i see nothing."
+    frame = images[-1].image.convert(rtc.VideoBufferType.RGBA)
+    red, green, blue = frame.data[0], frame.data[1], frame.data[2]
+    color = "red" if red > 150 > green else "blue" if blue > 150 > green else "another color"
+    return f"i see {color} of {frame.width} by {frame.height}."
 
 
 server = AgentServer()
@@ -57,7 +80,9 @@ async def entrypoint(ctx: JobContext):
     session = AgentSession(
         vad=voxray.VAD.load(),
         stt=voxray.STT(grammar=GRAMMAR),
-        llm=ScriptedLLM(),
+        llm=ScriptedLLM({"window": what_is_seen}),
+        # A reply that was begun before the turn was complete would not have the image.
+        turn_handling=TurnHandlingOptions(preemptive_generation={"enabled": False}),
         tts=voxray.TTS(),
     )
     await session.start(agent=Watcher(), room=ctx.room)

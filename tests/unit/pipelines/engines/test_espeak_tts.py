@@ -1,5 +1,7 @@
 """The real espeak-ng."""
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -147,3 +149,29 @@ def test_threads_take_turns_and_voices_do_not_mix():
         thread.join()
     for samples, expected in zip(together, alone, strict=True):
         assert len(samples) == pytest.approx(len(expected), rel=0.02)
+
+
+_FIRST_USE_BY_MANY = """
+import threading
+from voxray.pipelines.engines.espeak_library import espeak_library
+count = 8
+ready = threading.Barrier(count)
+loaded = []
+def first():
+    ready.wait()
+    loaded.append(id(espeak_library()))
+threads = [threading.Thread(target=first) for _ in range(count)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(loaded), len(set(loaded)))
+"""
+
+
+def test_threads_that_need_the_library_first_at_the_same_moment_get_the_same_one():
+    """It is loaded once a process, so the process is a fresh one."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FIRST_USE_BY_MANY], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["8", "1"], done.stderr

@@ -93,7 +93,18 @@ def test_flush_and_end_finish_the_utterance_at_once(stt, last):
     cut_short = spoken(SENTENCES[3], after_s=0.0)
     assert finals(hear(stt, session, cut_short)) == []
     assert finals(stt.run(session, last)) == [SENTENCES[3]]
-    assert stt.run(session, FlushInput()) == []
+
+
+def test_a_flush_is_answered_by_a_final_transcript_also_without_words(stt):
+    """A turn that is committed by hand waits for it."""
+    session = stt.open(grammar=GRAMMAR)
+    assert [output.text for output in stt.run(session, FlushInput())] == [""]
+    assert finals(hear(stt, session, spoken(SENTENCES[3]))) == [SENTENCES[3]]
+    (nothing,) = stt.run(session, FlushInput())
+    assert (nothing.text, nothing.final) == ("", True)
+    assert nothing.start_s <= nothing.end_s
+    hear(stt, session, spoken("I really like bananas and cheese", after_s=0.0))
+    assert finals(stt.run(session, FlushInput())) == [""]
 
 
 def test_what_the_grammar_has_no_words_for_gives_no_transcript(stt):
