@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, TypeAlias
@@ -9,12 +10,14 @@ from typing import Any, TypeAlias
 from livekit.agents import AgentSession, JobContext, get_job_context
 
 from voxray.actors.contracts import TurnReport
+from voxray.actors.voice_release import release_voice
 from voxray.observability.events import TurnDone
 
 logger = logging.getLogger(__name__)
 
 SessionObserver: TypeAlias = Callable[[JobContext, AgentSession[Any]], None]
 
+_started: weakref.WeakSet[AgentSession[Any]] = weakref.WeakSet()
 _observer: ContextVar[SessionObserver | None] = ContextVar("voxray_session_observer", default=None)
 
 
@@ -36,6 +39,9 @@ def observe_sessions(observer: SessionObserver) -> None:
         if observer is not None and job is not None:
             try:
                 observer(job, self)
+                if self not in _started:  # `start` of a session that runs does nothing.
+                    _started.add(self)
+                    release_voice(job.room, self)
             except Exception:
                 # What we measure must never cost the caller the call.
                 logger.exception("session observer failed, the session starts without it")
