@@ -32,7 +32,7 @@ DOCUMENTED = PROGRAMS / "documented"
 NAMES = sorted(path.stem for path in DOCUMENTED.glob("*.py") if path.stem != "local_models")
 ALONE = ("basic_agent", "handoff")
 # Calls at once: they mostly wait, but each hears and speaks in real time.
-AT_ONCE = 5
+AT_ONCE = 3
 
 
 def access_to(server: LiveKitServer) -> LiveKitAccess:
