@@ -27,6 +27,7 @@ from voxray.dispatcher.room_views import (
     RoomListing,
     RoomView,
 )
+from voxray.dispatcher.rooms import NO_ANSWER
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class RoomSurveyor:
                 return _not_found(order)
             # Its message may name the room; the code says enough.
             reason = f"livekit refused: {error.code} (http {error.status})"
-        except (aiohttp.ClientError, OSError) as error:
+        except NO_ANSWER as error:
             reason = f"livekit can't be reached: {type(error).__name__}"
         what = type(order).__name__
         logger.warning("could not survey rooms", extra={"order": what, "reason": reason})

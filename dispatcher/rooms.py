@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import aiohttp
+from google.protobuf.message import DecodeError
 from livekit import api
 from livekit.api.room_service import RoomService
 from livekit.protocol.models import ParticipantInfo
@@ -19,6 +20,10 @@ logger = logging.getLogger(__name__)
 
 DEADLINE_S = 3.0
 """How long a look may take; both questions together took 2 ms on loopback."""
+
+NO_ANSWER = (aiohttp.ClientError, OSError, DecodeError, AttributeError)
+"""What livekit-api raises when nothing answers, or something that is not LiveKit: bytes that are
+no message, or (AttributeError) an error whose JSON is no object."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +77,7 @@ class RoomDirectory:
         except api.ServerError as error:
             # Its message may name the room; the code says enough.
             reason = f"livekit refused: {error.code} (http {error.status})"
-        except (aiohttp.ClientError, OSError) as error:
+        except NO_ANSWER as error:
             reason = f"livekit can't be reached: {type(error).__name__}"
         logger.warning("could not look into a room", extra={"reason": reason})
         return Presence(answer=RoomAnswer.UNKNOWN, reason=reason)

@@ -68,6 +68,8 @@ class Api:
         method = request.match_info["method"]
         self.asked.setdefault(method, []).append(await request.read())
         answer = self._answers[method]
+        if isinstance(answer, web.Response):
+            return answer
         if isinstance(answer, tuple):
             status, code = answer
             return web.json_response({"code": code, "msg": "said so"}, status=status)
@@ -219,6 +221,20 @@ async def test_a_new_version_of_the_program_may_have_another_name():
         assert not (await api.surveyor.run(VIEW)).view.dispatches
         api.surveyor.follow(program(agent_name="bot", deployment="blue"))
         assert len((await api.surveyor.run(VIEW)).view.dispatches) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"text": "somewhere else"}, {"status": 404, "text": "[]"}],
+    ids=["no message", "no error of theirs"],
+)
+async def test_what_is_not_livekit_is_not_believed(answer):
+    def response():
+        return web.Response(content_type="application/json", **answer)
+
+    async with Api(ListRooms=response(), CreateDispatch=response()) as api:
+        assert await api.surveyor.run(ListRooms()) == RoomsListed(rooms=None)
+        assert (await api.surveyor.run(CREATE)).reason.startswith("livekit can't be reached: ")
 
 
 async def test_a_server_that_says_nothing_has_a_deadline():
