@@ -18,6 +18,7 @@ from voxray.observability.exporter import MetricsServer
 from voxray.observability.loop_lag import LoopLagProbe
 from voxray.observability.metrics import MetricsSink
 from voxray.pipelines.engine_host import EngineHost
+from voxray.pipelines.engines.registry import EngineSpec
 
 _HEARTBEAT_S = 1.0
 # The gateway's own deadline for a replica's start is longer.
@@ -64,7 +65,7 @@ class InferenceHost:
         logs.configure(settings.telemetry, role="replica", fields={"replica_id": config.replica_id})
         self._sink = MetricsSink()
         self._engines = EngineHost(
-            group.engines,
+            [EngineSpec(name, group.engine_settings.get(name, {})) for name in group.engines],
             max_streams=group.max_streams,
             latency_budget_ms=group.latency_budget_ms,
             max_batch=group.max_batch,

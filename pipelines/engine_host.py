@@ -22,7 +22,7 @@ from voxray.pipelines.engines.base import (
     EngineKind,
     TextInput,
 )
-from voxray.pipelines.engines.registry import check_names, create_engine, default_engine
+from voxray.pipelines.engines.registry import EngineSpec, check_names, default_engine
 from voxray.pipelines.executor import EngineExecutor
 from voxray.pipelines.lanes import (
     EndCallback,
@@ -108,7 +108,7 @@ class EngineHost:
 
     def __init__(
         self,
-        engines: Sequence[str | Engine],
+        engines: Sequence[str | EngineSpec | Engine],
         *,
         max_streams: int,
         latency_budget_ms: float,
@@ -119,14 +119,17 @@ class EngineHost:
         """Prepare; nothing is imported or loaded before `start`.
 
         Args:
-            engines: names in the registry, or engines; the first of a kind is its default.
+            engines: names in the registry, with settings or without, or engines; the first of a
+                kind is its default.
             max_streams: streams that may be open at once, over all engines.
             latency_budget_ms: longest time that an input is held back for company.
             max_batch: streams in one batch at most; an engine may set itself a lower bound.
             sink: takes the events.
             clock: tells the time.
         """
-        self._wanted = tuple(engines)
+        self._wanted = tuple(
+            EngineSpec(wanted) if isinstance(wanted, str) else wanted for wanted in engines
+        )
         self._max_streams = max_streams
         self._latency_budget_s = latency_budget_ms / 1000
         self._max_batch = max_batch
@@ -161,12 +164,12 @@ class EngineHost:
             EngineConfigError: an engine is unknown, or its model can't be loaded; nothing of
                 the others is left running.
         """
-        names = [wanted for wanted in self._wanted if isinstance(wanted, str)]
-        check_names(names)
+        specs = [wanted for wanted in self._wanted if isinstance(wanted, EngineSpec)]
+        check_names([spec.name for spec in specs])
         # Imports of heavy libraries block the loop for long; one thread, as they share a lock.
-        created = await asyncio.to_thread(lambda: {name: create_engine(name) for name in names})
+        created = await asyncio.to_thread(lambda: {spec.name: spec.create() for spec in specs})
         for wanted in self._wanted:
-            engine = created[wanted] if isinstance(wanted, str) else wanted
+            engine = created[wanted.name] if isinstance(wanted, EngineSpec) else wanted
             if engine.info.name in self._executors:
                 raise EngineConfigError(f"two engines are called {engine.info.name}")
             self._executors[engine.info.name] = self._execute(engine)

@@ -89,7 +89,11 @@ def _section(title: str, prefix: str, model: type[BaseModel]) -> str:
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             continue
-        default = "required" if field.is_required() else _shown(field.default)
+        default = (
+            "required"
+            if field.is_required()
+            else _shown(field.get_default(call_default_factory=True))
+        )
         values = _values(schema[name])
         lines.append(f"| `{prefix}{name}` | {values} | {default} | {meanings[name]} |")
     return "\n".join(lines) + "\n"
@@ -108,9 +112,12 @@ def _values(schema: Mapping[str, Any]) -> str:
         return " or ".join(_values(each) for each in schema["anyOf"] if each.get("type") != "null")
     if "enum" in schema:
         return ", ".join(f"`{each}`" for each in schema["enum"])
-    kind = {"array": "list", "integer": "whole number", "boolean": "true, false"}.get(
-        schema.get("type", ""), schema.get("type", "")
-    )
+    kind = {
+        "array": "list",
+        "integer": "whole number",
+        "boolean": "true, false",
+        "object": "mapping",
+    }.get(schema.get("type", ""), schema.get("type", ""))
     words = {
         "minimum": "from {}",
         "exclusiveMinimum": "above {}",
@@ -127,7 +134,7 @@ def _number(value: object) -> str:
 
 
 def _shown(default: object) -> str:
-    if isinstance(default, SecretStr) or default in ("", None):
+    if isinstance(default, SecretStr) or default in ("", None, {}):
         return "none"
     if isinstance(default, tuple):
         return ", ".join(

@@ -10,10 +10,18 @@ and `VOXRAY_<SECTION>__<FIELD>` for every field below, e.g. `VOXRAY_HOSTS__SESSI
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlparse
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from voxray.base.errors import ConfigError
 from voxray.base.settings_sources import gather
@@ -157,6 +165,8 @@ class ReplicaGroupSettings(_Part):
     Attributes:
         name: the group's name; replicas are called `<name>-<number>`.
         engines: engine names that each replica hosts.
+        engine_settings: for each engine its own settings, such as the files of its models;
+            `docs/engines.md` has them.
         replicas: how many replicas run.
         gpus: GPU share that each replica asks Ray for (0.5 is half a GPU).
         cpus: CPU share that each replica asks Ray for.
@@ -167,12 +177,21 @@ class ReplicaGroupSettings(_Part):
 
     name: Name
     engines: Annotated[tuple[str, ...], Field(min_length=1)]
+    engine_settings: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     replicas: Annotated[int, Field(ge=1)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0.25
     cpus: Annotated[float, Field(ge=0)] = 0.5
     max_streams: Annotated[int, Field(ge=1)] = 512
     latency_budget_ms: Annotated[float, Field(ge=0, le=1000)] = 8.0
     max_batch: Annotated[int, Field(ge=1, le=1024)] = 64
+
+    @model_validator(mode="after")
+    def _settings_belong_to_engines(self) -> Self:
+        if strange := sorted(set(self.engine_settings) - set(self.engines)):
+            raise ValueError(
+                f"engine_settings of {', '.join(strange)}, which the group does not host"
+            )
+        return self
 
 
 class InferenceSettings(_Part):

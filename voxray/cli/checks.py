@@ -180,15 +180,21 @@ def check_livekit_server(environment: Mapping[str, str]) -> Result:
     )
 
 
-def check_engine(name: str) -> Result:
-    """Check that an inference engine finds its library and its model."""
+def check_engine(name: str, settings: str = "{}") -> Result:
+    """Check that an inference engine finds its library and its model.
+
+    Args:
+        name: the engine's name.
+        settings: what it is constructed with, a JSON object.
+    """
     fault = _try_in_child(
-        "import sys\n"
+        "import json, sys\n"
         "from voxray.pipelines.engines.registry import create_engine\n"
-        "engine = create_engine(sys.argv[1])\n"
+        "engine = create_engine(sys.argv[1], json.loads(sys.argv[2]))\n"
         "engine.load()\n"
         "engine.close()",
         name,
+        settings,
     )
     if fault is None:
         return Result(name=f"engine {name}", level=Level.OK, found="loads")

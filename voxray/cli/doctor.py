@@ -1,5 +1,6 @@
 """`voxray doctor`: checks every part that voxray needs and says what to do."""
 
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -54,7 +55,12 @@ def doctor(*, as_json: bool, config: Path | None) -> None:
 
 
 def _every_check(settings: Settings) -> Sequence[_Check]:
-    engines = sorted({name for group in settings.inference.groups for name in group.engines})
+    engines = {
+        # One check for each way in which an engine is set up.
+        (name, json.dumps(group.engine_settings.get(name, {}), sort_keys=True, default=str))
+        for group in settings.inference.groups
+        for name in group.engines
+    }
     return (
         checks.check_python,
         checks.check_packages,
@@ -62,7 +68,7 @@ def _every_check(settings: Settings) -> Sequence[_Check]:
         partial(checks.check_ray_environment, os.environ),
         partial(checks.check_ray_authentication, os.environ, settings.ray.address),
         partial(checks.check_livekit_server, os.environ),
-        *(partial(checks.check_engine, name) for name in engines),
+        *(partial(checks.check_engine, name, given) for name, given in sorted(engines)),
         partial(checks.check_port, settings),
         partial(check_livekit, settings.livekit),
         checks.check_shared_memory,

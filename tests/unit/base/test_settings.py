@@ -1,4 +1,5 @@
 import contextlib
+import json
 import pickle
 
 import pytest
@@ -265,3 +266,14 @@ texts = st.text(max_size=20)
 def test_no_environment_ends_in_anything_but_settings_or_a_config_error(environment):
     with contextlib.suppress(ConfigError):
         assert isinstance(load_settings(environment), Settings)
+
+
+def test_an_engines_settings_go_with_a_group_that_hosts_it():
+    group = {"name": "voice", "engines": ["piper"], "engine_settings": {"piper": {"voices": ["a"]}}}
+    environment = {"VOXRAY_INFERENCE__GROUPS": json.dumps([group])}
+    settings = load_settings(environment)
+    assert settings.inference.groups[0].engine_settings == {"piper": {"voices": ["a"]}}
+    group["engine_settings"]["espeak"] = {}
+    environment = {"VOXRAY_INFERENCE__GROUPS": json.dumps([group])}
+    with pytest.raises(ConfigError, match="engine_settings of espeak, which the group does not"):
+        load_settings(environment)

@@ -239,6 +239,17 @@ def test_broken_settings_are_a_finding(few_checks, capsys, tmp_path):
 
 
 def test_every_engine_of_the_settings_is_checked():
-    every = doctor._every_check(Settings())
-    engines = [each.args[0] for each in every if getattr(each, "func", None) is checks.check_engine]
-    assert engines == ["espeak", "pocketsphinx", "silero"]
+    def engines(settings):
+        every = doctor._every_check(settings)
+        return [each.args for each in every if getattr(each, "func", None) is checks.check_engine]
+
+    assert engines(Settings()) == [("espeak", "{}"), ("pocketsphinx", "{}"), ("silero", "{}")]
+    group = {"name": "own", "engines": ["scripted"], "engine_settings": {"scripted": {"rate": 1}}}
+    settings = Settings.model_validate({"inference": {"groups": [group, {**group, "name": "b"}]}})
+    assert engines(settings) == [("scripted", '{"rate": 1}')]
+
+
+def test_an_engine_is_checked_with_its_settings():
+    level, text = level_and_text(checks.check_engine("scripted", '{"nonsense": 1}'))
+    assert level is Level.FAILED
+    assert "unexpected keyword argument 'nonsense'" in text

@@ -36,9 +36,17 @@ def test_the_engines_in_the_box_are_declared_and_import():
     }
 
 
-def test_a_third_partys_engine_is_found(declare):
+def test_a_third_partys_engine_is_found_and_given_its_settings(declare):
     declare(("own", SCRIPTED))
-    assert isinstance(registry.create_engine("own"), ScriptedEngine)
+    engine = registry.create_engine("own", {"name": "own", "max_batch": 3})
+    assert isinstance(engine, ScriptedEngine)
+    assert engine.max_batch == 3
+
+
+def test_settings_that_an_engine_does_not_take_are_told(declare):
+    declare(("scripted", SCRIPTED))
+    with pytest.raises(EngineConfigError, match=r"'voice'; it takes: name, kind, max_batch"):
+        registry.create_engine("scripted", {"voice": "x"})
 
 
 def test_unknown_names_are_told_with_the_known_ones(declare):
@@ -69,13 +77,48 @@ def test_asking_twice_for_an_engine_is_a_mistake(declare):
     [
         ("voxray_not_there:Engine", "can't be imported: ModuleNotFoundError"),
         ("voxray.pipelines.engines.scripted:Nothing", "can't be imported: AttributeError"),
-        ("builtins:dict", "is not an Engine"),
+        ("builtins:dict", "is not an Engine: it has no info"),
+        ("sys:path", "is not an Engine: it can't be called"),
+        (SCRIPTED, "is not an Engine: it calls itself 'scripted'"),
+        (f"{__name__}:broken_constructor", "can't be made: OSError: no licence"),
+        (f"{__name__}:BrokenInfo", "is not an Engine: its info raises KeyError"),
+        (f"{__name__}:WithoutLoad", "is not an Engine: it has no method load"),
+        (f"{__name__}:OpensNothing", "is not an Engine: open does not take 1 argument$"),
     ],
 )
-def test_what_is_no_engine_is_told(declare, value, message):
-    declare(("own", value))
+def test_what_is_no_engine_is_told_and_the_others_are_unaffected(declare, value, message):
+    declare(("own", value), ("scripted", SCRIPTED))
     with pytest.raises(EngineConfigError, match=message):
         registry.create_engine("own")
+    assert registry.known_engines() == ("own", "scripted")
+    registry.check_names(["own", "scripted"])
+    assert isinstance(registry.create_engine("scripted"), ScriptedEngine)
+
+
+def broken_constructor():
+    raise OSError("no licence")
+
+
+class BrokenInfo(ScriptedEngine):
+    @property
+    def info(self):
+        raise KeyError("info")
+
+
+class WithoutLoad(ScriptedEngine):
+    name = "own"
+    load = None
+
+    def __init__(self):
+        super().__init__(name="own")
+
+
+class OpensNothing(ScriptedEngine):
+    def __init__(self):
+        super().__init__(name="own")
+
+    def open(self):
+        raise NotImplementedError
 
 
 def test_the_first_of_a_kind_is_its_default():
