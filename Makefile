@@ -46,7 +46,7 @@ types: setup
 	$(BIN)/mypy voxray
 
 pytest: livekit
-	$(BIN)/pytest $(TEST_ARGS)
+	$(BIN)/pytest -n 2 $(TEST_ARGS)
 
 bench: livekit
 	$(BIN)/python -m benchmarks.first_light $(BENCH_ARGS)

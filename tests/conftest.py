@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from voxray.base.errors import MissingPartError
 from voxray.cli.home import build_home
@@ -19,6 +21,7 @@ _RUN_MARK = "PYTEST_RUN_MARK"
 _TIME_TO_END_S = 10.0
 # Python's own helper; it ends with us.
 _EXEMPT = "multiprocessing.resource_tracker"
+_END_TO_END = ("tests/integration/", "tests/faults/")
 _ASYNCIO_FAULTS = ("was destroyed but it is pending", "was never retrieved")
 
 
@@ -28,11 +31,32 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what lies in `tests/integration/`."""
-    folder = Path(__file__).parent / "integration"
+    """Mark the end-to-end tests."""
+    root = Path(__file__).parent.parent
     for item in items:
-        if folder in item.path.parents:
+        if item.path.relative_to(root).as_posix().startswith(_END_TO_END):
             item.add_marker(pytest.mark.integration)
+
+
+class _EndToEndInOneLine(LoadScopeScheduling):
+    """Deals the tests out to two processes: one plays the end-to-end tests one after the other,
+    for each of them needs the machine's time, the other works through the rest beside them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.split("::", 1)[0]
+        return "end-to-end" if path.startswith(_END_TO_END) else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
+    """Deal the tests out as `make test` wants it (`-n 2`)."""
+    return _EndToEndInOneLine(config, log)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let the tests that wait for nothing give way to the end-to-end tests beside them."""
+    beside = "PYTEST_XDIST_WORKER" in os.environ
+    if beside and item.get_closest_marker("integration") is None and os.nice(0) == 0:
+        os.nice(5)
 
 
 # --- the real LiveKit server ---------------------------------------------------------------
