@@ -14,6 +14,7 @@ from voxray.base.errors import PortTakenError, ProtocolError
 from voxray.base.ids import ReplicaId
 from voxray.base.lifecycle import TaskOwner
 from voxray.pipelines.engine_host import EngineHost
+from voxray.pipelines.recent_audio import RECALL_BYTES
 from voxray.pipelines.wire import codec
 from voxray.pipelines.wire import messages as m
 
@@ -111,6 +112,7 @@ class InferenceServer:
                 engines=self._engines.infos(),
                 streams=self._engines.streams,
                 max_streams=self._engines.max_streams,
+                recall_bytes=RECALL_BYTES,
             )
         )
 

@@ -26,6 +26,7 @@ from voxray.pipelines.engines.base import (
     SpeechOutput,
     TextInput,
 )
+from voxray.pipelines.recent_audio import HeardAudio
 from voxray.pipelines.wire import messages as m
 
 MAX_WAITING = 20_000
@@ -65,6 +66,7 @@ class InferenceConnection:
         self._sources: dict[int, ServedSource] = {}
         self._out: deque[m.ServerMessage] = deque()
         self._unacknowledged: dict[int, ServedSource] = {}
+        self._recent = HeardAudio()
         self._closed = False
 
     @property
@@ -81,7 +83,7 @@ class InferenceConnection:
         if self._closed:
             return
         match message:
-            case m.Audio():
+            case m.Audio() | m.AudioAgain():
                 self._audio(message)
             case m.Open():
                 self._open(message)
@@ -173,8 +175,14 @@ class InferenceConnection:
             source = self._sources[number] = ServedSource(number)
         return source
 
-    def _audio(self, message: m.Audio) -> None:
-        source = self._sources.get(message.source)
+    def _audio(self, given: m.Audio | m.AudioAgain) -> None:
+        source = self._sources.get(given.source)
+        try:
+            message = self._recent.audio(given)
+        except ProtocolError as error:
+            if source is not None:
+                self._fail_listeners(source, "protocol", str(error))
+            return
         if source is None:  # Closed a moment ago.
             return
         if message.sequence != source.sequence + 1:

@@ -246,6 +246,7 @@ class ReplicaConnection:
         if description.version + 1 < m.VERSION:
             raise ProtocolError(f"it speaks version {description.version}, we speak {m.VERSION}")
         self.description = description
+        self._uplink.remember(description.recall_bytes)
 
     async def _pump(self, channel: grpc.aio.Channel) -> None:
         """Send and receive until either end is over."""

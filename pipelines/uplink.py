@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 
 from voxray.base.errors import ProtocolError
 from voxray.base.ids import HostId, SourceId, StreamId
+from voxray.pipelines.audio import BYTES_PER_SAMPLE
 from voxray.pipelines.engines.base import EndOfInput, FlushInput, TextInput
 from voxray.pipelines.input_log import Entry, Frame, InputLog
+from voxray.pipelines.recent_audio import Place, SentAudio
 from voxray.pipelines.wire import messages as m
 
 _BATCH_BYTES = 512 * 1024
@@ -16,6 +18,8 @@ _OPENS_PER_BATCH = 4
 # Options are the largest message: so many of them stay below the limit of a batch.
 _JOINED_BYTES = 32 * 1024
 # Frames that wait together go up as one message of this size at most.
+_AGAIN_BYTES = 24
+# What a message takes that names audio sent before, about.
 
 
 @dataclass(eq=False, slots=True)
@@ -84,8 +88,13 @@ class Lane:
             _, size, self.taken = self._unacknowledged.popleft()
             self._unacknowledged_bytes -= size
 
-    def take(self, limit: int) -> tuple[list[m.ClientMessage], int]:
-        """Return the messages that may go up now, and their bytes; about `limit` at most."""
+    def take(self, limit: int, recent: SentAudio) -> tuple[list[m.ClientMessage], int]:
+        """Return the messages that may go up now, and their bytes; about `limit` at most.
+
+        Args:
+            limit: bytes.
+            recent: what went up the connection of late; it is not sent again.
+        """
         messages: list[m.ClientMessage] = []
         total = 0
         if self.cursor < self.log.first:
@@ -93,11 +102,11 @@ class Lane:
         while self.pending and total < limit:
             entry = self.log.entry(self.cursor)
             if isinstance(entry.item, Frame):
-                audio = self._audio(entry.item)
+                audio = self._audio(entry.item, recent)
                 if audio is None:
                     break
                 messages.append(audio)
-                total += len(audio.pcm)
+                total += len(audio.pcm) if isinstance(audio, m.Audio) else _AGAIN_BYTES
                 continue
             self.cursor += 1
             member = self.members.get(entry.key)
@@ -106,31 +115,58 @@ class Lane:
                 total += len(entry.item.text) if isinstance(entry.item, TextInput) else 0
         return messages, total
 
-    def _audio(self, first: Frame) -> m.Audio | None:
+    def _audio(self, first: Frame, recent: SentAudio) -> m.Audio | m.AudioAgain | None:
         room = self._window - self._unacknowledged_bytes
         # One message may always be on its way, or a narrow window would stop everything.
         if self._unacknowledged and (
             len(first.pcm) > room or len(self._unacknowledged) >= m.MAX_UNACKNOWLEDGED
         ):
             return None
-        parts = [first.pcm]
-        size = len(first.pcm)
-        self.cursor += 1
+        limit = min(room, _JOINED_BYTES)
+        place = recent.find(first)
+        if place is not None:
+            return self._again(place, self._gather(place.goes_on, limit))
+        frames = self._gather(lambda item, _: recent.find(item) is None, limit)
+        sequence = self._number(frames)
+        audio = m.Audio(self.source, sequence, first.rate, b"".join(f.pcm for f in frames))
+        recent.note(audio, frames)
+        return audio
+
+    def _again(self, place: Place, frames: tuple[Frame, ...]) -> m.AudioAgain:
+        return m.AudioAgain(
+            source=self.source,
+            sequence=self._number(frames),
+            of_source=place.audio.source,
+            of_sequence=place.audio.sequence,
+            offset=place.offset,
+            size=sum(len(frame.pcm) for frame in frames),
+        )
+
+    def _gather(self, joins: Callable[[Frame, int], bool], limit: int) -> tuple[Frame, ...]:
+        """Take the next frame, and those after it that join it, up to `limit` bytes."""
+        frames: list[Frame] = []
+        size = 0
         while self.pending:
             item = self.log.entry(self.cursor).item
-            if not isinstance(item, Frame) or item.rate != first.rate:
+            if not isinstance(item, Frame):
                 break
-            if size + len(item.pcm) > min(room, _JOINED_BYTES):
+            if frames and (
+                item.rate != frames[0].rate or size + len(item.pcm) > limit or not joins(item, size)
+            ):
                 break
-            parts.append(item.pcm)
+            frames.append(item)
             size += len(item.pcm)
             self.cursor += 1
+        return tuple(frames)
+
+    def _number(self, frames: tuple[Frame, ...]) -> int:
+        """Return the sequence number of a message of these frames, which goes up now."""
+        size = sum(len(frame.pcm) for frame in frames)
         self._sequence += 1
         self._unacknowledged.append((self._sequence, size, self.cursor - 1))
         self._unacknowledged_bytes += size
-        audio = m.Audio(self.source, self._sequence, first.rate, b"".join(parts))
-        self.sent_s += Frame(audio.pcm, audio.rate).seconds
-        return audio
+        self.sent_s += size / BYTES_PER_SAMPLE / frames[0].rate
+        return self._sequence
 
     def _jump(self) -> None:
         # The log had to drop what was not yet sent: the replica's clock lags behind from here on.
@@ -157,6 +193,11 @@ class Uplink:
         self._sources: dict[int, Lane] = {}
         self._ready: dict[Lane, None] = {}
         self._waiting_bytes = 0
+        self._recent = SentAudio()
+
+    def remember(self, recall_bytes: int) -> None:
+        """Name audio by its place instead of sending it twice; the replica remembers so much."""
+        self._recent.remember(recall_bytes)
 
     def join(
         self, log: InputLog, key: int, opening: m.Open, *, start: int | None, audio: bool
@@ -244,7 +285,7 @@ class Uplink:
         while not self._controls and self._ready and total < _BATCH_BYTES:
             lane = next(iter(self._ready))
             del self._ready[lane]
-            taken, size = lane.take(_BATCH_BYTES - total)
+            taken, size = lane.take(_BATCH_BYTES - total, self._recent)
             messages.extend(taken)
             total += size
             if taken and lane.pending:

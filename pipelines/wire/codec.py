@@ -6,7 +6,6 @@ not know is passed over, as the contract asks.
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +22,7 @@ from voxray.pipelines.engines.base import (
 )
 from voxray.pipelines.wire import inference_pb2 as pb
 from voxray.pipelines.wire import messages as m
+from voxray.pipelines.wire.checks import check_finite, check_length, check_pcm, check_size
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Inference"].full_name
 """The service's name in gRPC paths."""
@@ -42,6 +42,8 @@ def encode_client_batch(batch: m.ClientBatch) -> bytes:
             case m.Audio(source=source, sequence=sequence, rate=rate, pcm=pcm):
                 audio = raw.messages.add().audio
                 audio.source, audio.sequence, audio.rate, audio.pcm = source, sequence, rate, pcm
+            case m.AudioAgain():
+                _add_again(raw.messages.add().audio_again, message)
             case m.Open(stream=stream, engine=engine, source=source):
                 raw.messages.add().open.MergeFrom(
                     pb.Open(
@@ -90,7 +92,7 @@ def decode_client_batch(data: bytes) -> m.ClientBatch:
             messages.append(_CLIENT_READERS[kind](body))
         except ProtocolError as error:
             messages.append(m.Malformed(stream, source, error))
-    _check_length("host", raw.host, m.MAX_NAME_BYTES)
+    check_length("host", raw.host, m.MAX_NAME_BYTES)
     return m.ClientBatch(tuple(messages), raw.version, raw.host)
 
 
@@ -152,6 +154,7 @@ def encode_description(description: m.Description) -> bytes:
         engines=[_engine(info) for info in description.engines],
         streams=description.streams,
         max_streams=description.max_streams,
+        recall_bytes=description.recall_bytes,
     ).SerializeToString()
 
 
@@ -170,6 +173,7 @@ def decode_description(data: bytes) -> m.Description:
         engines=tuple(_engine_info(engine) for engine in raw.engines if engine.kind in known),
         streams=raw.streams,
         max_streams=raw.max_streams,
+        recall_bytes=raw.recall_bytes,
     )
 
 
@@ -192,9 +196,19 @@ def _kind(entry: Message) -> str | None:
 def _audio(body: pb.Audio) -> m.Audio:
     if not body.source or not body.sequence:
         raise ProtocolError(f"got audio {body.sequence} of source {body.source}: both start at 1")
-    _check_pcm(body.pcm)
+    check_pcm(body.pcm)
     check_rate(body.rate)
     return m.Audio(body.source, body.sequence, body.rate, body.pcm)
+
+
+def _audio_again(body: pb.AudioAgain) -> m.AudioAgain:
+    numbers = (body.source, body.sequence, body.of_source, body.of_sequence)
+    if not all(numbers):
+        raise ProtocolError(f"got audio again with the numbers {numbers}: all start at 1")
+    check_size(body.size)
+    if body.offset % BYTES_PER_SAMPLE:
+        raise ProtocolError(f"got audio from byte {body.offset}: 16-bit samples begin at even ones")
+    return m.AudioAgain(*numbers, body.offset, body.size)
 
 
 def _open(body: pb.Open) -> m.Open:
@@ -202,9 +216,9 @@ def _open(body: pb.Open) -> m.Open:
         raise ProtocolError("got an open of stream 0: streams start at 1")
     if not body.engine:
         raise ProtocolError(f"got an open of stream {body.stream} without an engine")
-    _check_length("engine", body.engine, m.MAX_NAME_BYTES)
-    _check_length("traceparent", body.traceparent, m.MAX_NAME_BYTES)
-    _check_length("options", body.options, m.MAX_OPTIONS_BYTES)
+    check_length("engine", body.engine, m.MAX_NAME_BYTES)
+    check_length("traceparent", body.traceparent, m.MAX_NAME_BYTES)
+    check_length("options", body.options, m.MAX_OPTIONS_BYTES)
     options = _options(body.options)
     return m.Open(body.stream, body.engine, body.source, options, body.traceparent)
 
@@ -220,29 +234,29 @@ def _options(text: str) -> Mapping[str, Any]:
 
 
 def _text(body: pb.Text) -> m.Text:
-    _check_length("text", body.text, m.MAX_TEXT_BYTES)
+    check_length("text", body.text, m.MAX_TEXT_BYTES)
     return m.Text(body.stream, body.text)
 
 
 def _probability(body: pb.Probability) -> m.Result:
-    _check_finite("probability", body.probability, body.inference_s)
+    check_finite("probability", body.probability, body.inference_s)
     output = ProbabilityOutput(body.end_sample, body.probability, body.inference_s)
     return m.Result(body.stream, output)
 
 
 def _speech_edge(body: pb.SpeechEdge) -> m.Result:
-    _check_finite("speech edge", body.at_s)
+    check_finite("speech edge", body.at_s)
     return m.Result(body.stream, SpeechEdgeOutput(body.speaking, body.at_s))
 
 
 def _speech(body: pb.Speech) -> m.Speech:
-    _check_pcm(body.pcm)
+    check_pcm(body.pcm)
     check_rate(body.rate)
     return m.Speech(body.stream, body.first_sample, body.rate, body.pcm)
 
 
 def _transcript(body: pb.Transcript) -> m.Result:
-    _check_finite("transcript", body.start_s, body.end_s, body.confidence)
+    check_finite("transcript", body.start_s, body.end_s, body.confidence)
     output = TranscriptOutput(
         text=body.text,
         final=body.final,
@@ -252,6 +266,12 @@ def _transcript(body: pb.Transcript) -> m.Result:
         language=body.language,
     )
     return m.Result(body.stream, output)
+
+
+def _add_again(entry: pb.AudioAgain, message: m.AudioAgain) -> None:
+    entry.source, entry.sequence = message.source, message.sequence
+    entry.of_source, entry.of_sequence = message.of_source, message.of_sequence
+    entry.offset, entry.size = message.offset, message.size
 
 
 def _add_result(entry: pb.ServerMessage, message: m.Result) -> None:
@@ -305,29 +325,11 @@ def _engine_info(raw: pb.EngineDescription) -> EngineInfo:
     )
 
 
-def _check_pcm(pcm: bytes) -> None:
-    if len(pcm) % BYTES_PER_SAMPLE:
-        raise ProtocolError(f"got {len(pcm)} bytes of PCM: 16-bit samples take an even number")
-    if not 0 < len(pcm) <= m.MAX_PCM_BYTES:
-        raise ProtocolError(
-            f"got {len(pcm)} bytes of PCM: 1 to {m.MAX_PCM_BYTES} are taken at once"
-        )
-
-
-def _check_length(what: str, text: str, limit: int) -> None:
-    if len(text) > limit or len(text.encode()) > limit:
-        raise ProtocolError(f"got {what} of {len(text)} characters: {limit} bytes are the limit")
-
-
-def _check_finite(what: str, *values: float) -> None:
-    if not all(math.isfinite(value) for value in values):
-        raise ProtocolError(f"got a {what} with a number that is not finite")
-
-
 # One reader for each message that the contract knows; a test holds the tables to the contract.
 _CLIENT_READERS: dict[str, Callable[[Any], m.ClientMessage]] = {
     "open": _open,
     "audio": _audio,
+    "audio_again": _audio_again,
     "text": _text,
     "flush": lambda body: m.Flush(body.stream),
     "end_input": lambda body: m.EndInput(body.stream),

@@ -11,18 +11,20 @@ class DescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeResponse(_message.Message):
-    __slots__ = ("version", "replica", "engines", "streams", "max_streams")
+    __slots__ = ("version", "replica", "engines", "streams", "max_streams", "recall_bytes")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     REPLICA_FIELD_NUMBER: _ClassVar[int]
     ENGINES_FIELD_NUMBER: _ClassVar[int]
     STREAMS_FIELD_NUMBER: _ClassVar[int]
     MAX_STREAMS_FIELD_NUMBER: _ClassVar[int]
+    RECALL_BYTES_FIELD_NUMBER: _ClassVar[int]
     version: int
     replica: str
     engines: _containers.RepeatedCompositeFieldContainer[EngineDescription]
     streams: int
     max_streams: int
-    def __init__(self, version: _Optional[int] = ..., replica: _Optional[str] = ..., engines: _Optional[_Iterable[_Union[EngineDescription, _Mapping]]] = ..., streams: _Optional[int] = ..., max_streams: _Optional[int] = ...) -> None: ...
+    recall_bytes: int
+    def __init__(self, version: _Optional[int] = ..., replica: _Optional[str] = ..., engines: _Optional[_Iterable[_Union[EngineDescription, _Mapping]]] = ..., streams: _Optional[int] = ..., max_streams: _Optional[int] = ..., recall_bytes: _Optional[int] = ...) -> None: ...
 
 class EngineDescription(_message.Message):
     __slots__ = ("name", "kind", "model", "provider", "sample_rate")
@@ -49,7 +51,7 @@ class ClientBatch(_message.Message):
     def __init__(self, version: _Optional[int] = ..., host: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[ClientMessage, _Mapping]]] = ...) -> None: ...
 
 class ClientMessage(_message.Message):
-    __slots__ = ("open", "audio", "text", "flush", "end_input", "close", "close_source", "credit")
+    __slots__ = ("open", "audio", "text", "flush", "end_input", "close", "close_source", "credit", "audio_again")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
@@ -58,6 +60,7 @@ class ClientMessage(_message.Message):
     CLOSE_FIELD_NUMBER: _ClassVar[int]
     CLOSE_SOURCE_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
+    AUDIO_AGAIN_FIELD_NUMBER: _ClassVar[int]
     open: Open
     audio: Audio
     text: Text
@@ -66,7 +69,8 @@ class ClientMessage(_message.Message):
     close: Close
     close_source: CloseSource
     credit: Credit
-    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., audio: _Optional[_Union[Audio, _Mapping]] = ..., text: _Optional[_Union[Text, _Mapping]] = ..., flush: _Optional[_Union[Flush, _Mapping]] = ..., end_input: _Optional[_Union[EndInput, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., close_source: _Optional[_Union[CloseSource, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ...) -> None: ...
+    audio_again: AudioAgain
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., audio: _Optional[_Union[Audio, _Mapping]] = ..., text: _Optional[_Union[Text, _Mapping]] = ..., flush: _Optional[_Union[Flush, _Mapping]] = ..., end_input: _Optional[_Union[EndInput, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., close_source: _Optional[_Union[CloseSource, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., audio_again: _Optional[_Union[AudioAgain, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
     __slots__ = ("stream", "engine", "source", "options", "traceparent")
@@ -93,6 +97,22 @@ class Audio(_message.Message):
     rate: int
     pcm: bytes
     def __init__(self, source: _Optional[int] = ..., sequence: _Optional[int] = ..., rate: _Optional[int] = ..., pcm: _Optional[bytes] = ...) -> None: ...
+
+class AudioAgain(_message.Message):
+    __slots__ = ("source", "sequence", "of_source", "of_sequence", "offset", "size")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    OF_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    OF_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    source: int
+    sequence: int
+    of_source: int
+    of_sequence: int
+    offset: int
+    size: int
+    def __init__(self, source: _Optional[int] = ..., sequence: _Optional[int] = ..., of_source: _Optional[int] = ..., of_sequence: _Optional[int] = ..., offset: _Optional[int] = ..., size: _Optional[int] = ...) -> None: ...
 
 class Text(_message.Message):
     __slots__ = ("stream", "text")

@@ -54,6 +54,21 @@ class Audio:
 
 
 @dataclass(frozen=True, slots=True)
+class AudioAgain:
+    """Audio of a source that was sent on this connection before, perhaps for another source.
+
+    It is `size` bytes from `offset` of audio `of_sequence` of source `of_source`.
+    """
+
+    source: int
+    sequence: int
+    of_source: int
+    of_sequence: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """Text to speak."""
 
@@ -106,7 +121,9 @@ class Malformed:
     error: ProtocolError
 
 
-ClientMessage: TypeAlias = Open | Audio | Text | Flush | EndInput | Close | CloseSource | Credit
+ClientMessage: TypeAlias = (
+    Open | Audio | AudioAgain | Text | Flush | EndInput | Close | CloseSource | Credit
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +214,14 @@ class ServerBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a replica says of itself."""
+    """What a replica says of itself.
+
+    `recall_bytes` of the last audio of a connection may be repeated by `AudioAgain`.
+    """
 
     replica: str
     engines: tuple[EngineInfo, ...]
     streams: int
     max_streams: int
+    recall_bytes: int = 0
     version: int = VERSION

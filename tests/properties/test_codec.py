@@ -52,6 +52,7 @@ client_messages = st.one_of(
         names,
     ),
     st.builds(m.Audio, numbers, numbers, rates, pcm),
+    st.builds(m.AudioAgain, *(numbers,) * 4, st.just(6), st.integers(1, 9).map(lambda n: n * 2)),
     st.builds(m.Text, numbers, names),
     st.builds(m.Flush, numbers),
     st.builds(m.EndInput, numbers),
@@ -92,6 +93,7 @@ def test_server_batches_come_through(batch):
         engines=st.lists(infos).map(tuple),
         streams=st.integers(0, 2**32 - 1),
         max_streams=st.integers(0, 2**32 - 1),
+        recall_bytes=counts,
         version=st.integers(0, 9),
     )
 )
