@@ -11,12 +11,14 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from voxray.base.errors import DeadlineError, StreamClosedError, VoxrayError
+from voxray.base.errors import ConfigError, DeadlineError, StreamClosedError, VoxrayError
 from voxray.base.lifecycle import LoopThread, TaskOwner
+from voxray.base.settings import configured_engine
 from voxray.base.timing import Clock
 from voxray.observability.events import EventSink
 from voxray.pipelines.embedded_stream import EmbeddedStream
 from voxray.pipelines.engine_host import EngineHost
+from voxray.pipelines.engines.registry import EngineSpec
 from voxray.pipelines.streams import InferenceStream
 
 logger = logging.getLogger(__name__)
@@ -122,7 +124,7 @@ class EmbeddedEngines:
 
     def _engine_host(self, name: str) -> EngineHost:
         return EngineHost(
-            [name],
+            [EngineSpec(name, configured_settings(name))],
             max_streams=_MAX_STREAMS,
             latency_budget_ms=_LATENCY_BUDGET_MS,
             max_batch=_MAX_BATCH,
@@ -170,6 +172,22 @@ class EmbeddedInferenceClient:
         self._closed = True
         for stream in tuple(self._streams):
             await stream.aclose()
+
+
+def configured_settings(engine: str) -> Mapping[str, Any]:
+    """Return the engine's settings in the settings file of the working folder.
+
+    A program outside voxray must not end because of a file that is not its own: where it can't
+    be read, the engine gets no settings.
+    """
+    try:
+        return configured_engine(engine)
+    except ConfigError as error:
+        logger.warning(
+            "the settings can't be read: the engine gets none",
+            extra={"engine": engine, "reason": str(error)},
+        )
+        return {}
 
 
 def _told_to_waiters(_name: str, _error: BaseException) -> None:

@@ -8,6 +8,7 @@ and `VOXRAY_<SECTION>__<FIELD>` for every field below, e.g. `VOXRAY_HOSTS__SESSI
 (top-level fields: `VOXRAY_APP`).
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -323,3 +324,18 @@ def load_settings(
         return Settings.model_validate(gathered.values)
     except ValidationError as error:
         raise ConfigError(gathered.explain(error)) from error
+
+
+def configured_engine(name: str) -> Mapping[str, Any]:
+    """Return an engine's own settings by this process's environment and working folder.
+
+    For programs that run outside of voxray; the first replica group that has settings for the
+    engine counts.
+
+    Raises:
+        ConfigError: as `load_settings`.
+    """
+    groups = load_settings(os.environ).inference.groups
+    return next(
+        (group.engine_settings[name] for group in groups if name in group.engine_settings), {}
+    )

@@ -16,7 +16,11 @@ from voxray.base.errors import (
 from voxray.base.timing import SystemClock
 from voxray.observability.events import Event, FramesDropped
 from voxray.pipelines import embedded_stream
-from voxray.pipelines.embedded import EmbeddedEngines, EmbeddedInferenceClient
+from voxray.pipelines.embedded import (
+    EmbeddedEngines,
+    EmbeddedInferenceClient,
+    configured_settings,
+)
 from voxray.pipelines.engine_host import EngineHost
 from voxray.pipelines.engines.base import EngineKind, SpeechOutput, TranscriptOutput
 from voxray.pipelines.engines.scripted import POISON, ScriptedEngine
@@ -343,3 +347,25 @@ async def test_who_gives_up_opening_leaves_no_stream(world: World) -> None:
     stream = await client.open("stt", {})
     await stream.aclose()
     await client.aclose()
+
+
+def test_an_engine_is_loaded_with_what_the_settings_say(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert configured_settings("ears") == {}
+    (tmp_path / "voxray.yaml").write_text(
+        "inference:\n"
+        "  groups:\n"
+        "    - {name: a, engines: [other]}\n"
+        "    - {name: b, engines: [ears, other], engine_settings: {ears: {model: /models/a}}}\n"
+    )
+    assert configured_settings("ears") == {"model": "/models/a"}
+    assert configured_settings("other") == {}
+
+
+def test_settings_that_cannot_be_read_leave_an_engine_without_its_own(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "voxray.yaml").write_text("inference: [")
+    assert configured_settings("ears") == {}
+    assert "the settings can't be read" in caplog.text
