@@ -22,6 +22,7 @@ from voxray.pipelines.engines.base import EngineInfo, Samples, SpeechOutput
 from voxray.pipelines.plugins.exchange import opened, outputs
 from voxray.pipelines.plugins.failures import api_error
 from voxray.pipelines.plugins.frames import mono_frame
+from voxray.pipelines.sentences import sentences
 
 _SAMPLE_RATE = 22_050
 # Hz; espeak-ng's and most Piper voices'.
@@ -144,7 +145,9 @@ class ChunkedStream(tts.ChunkedStream):
             ) as stream:
                 self._parent.note_engine(stream.info)
                 voice = _Voice(stream.info.sample_rate, rate)
-                stream.push_text(self._input_text)
+                for sentence in sentences(self._input_text):
+                    # Each waits for its turn by itself, so a long text keeps nobody waiting.
+                    stream.push_text(sentence)
                 stream.end_input()
                 async for output in outputs(stream):
                     if isinstance(output, SpeechOutput) and len(output.samples):

@@ -53,6 +53,15 @@ async def test_defaults_are_left_to_the_engine(client: FakeInferenceClient) -> N
         assert (await client.stream()).options == {"voice": "en-us"}
 
 
+async def test_a_long_text_is_handed_in_by_sentences(client: FakeInferenceClient) -> None:
+    async with TTS().synthesize("This is the first sentence. And this is the second one."):
+        assert await (await client.stream()).until(3) == [
+            "This is the first sentence.",
+            "And this is the second one.",
+            "<end>",
+        ]
+
+
 async def test_options_change_for_what_is_said_next(client: FakeInferenceClient) -> None:
     voice = TTS(rate=150)
     async with voice.synthesize("one"):
