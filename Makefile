@@ -65,7 +65,7 @@ soak: livekit
 
 # The newest versions that pyproject.toml allows, for every platform and Python, with hashes.
 lock: setup
-	$(BIN)/uv pip compile pyproject.toml --extra openai --extra whisper --group dev --universal \
+	$(BIN)/uv pip compile pyproject.toml --extra openai --extra whisper --extra piper --extra edge --group dev --universal \
 	  --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade --quiet \
 	  -o requirements.lock
 

@@ -18,6 +18,7 @@ from voxray.observability.exporter import MetricsServer
 from voxray.observability.loop_lag import LoopLagProbe
 from voxray.observability.metrics import MetricsSink
 from voxray.pipelines.engine_host import EngineHost
+from voxray.pipelines.engines.phrase_cache import PhraseCache
 from voxray.pipelines.engines.registry import EngineSpec
 
 _HEARTBEAT_S = 1.0
@@ -64,8 +65,12 @@ class InferenceHost:
         settings, group = config.settings, config.group
         logs.configure(settings.telemetry, role="replica", fields={"replica_id": config.replica_id})
         self._sink = MetricsSink()
+        phrases = PhraseCache(int(group.phrase_cache_mb * 2**20), self._sink)
         self._engines = EngineHost(
-            [EngineSpec(name, group.engine_settings.get(name, {})) for name in group.engines],
+            [
+                EngineSpec(name, group.engine_settings.get(name, {}), phrases)
+                for name in group.engines
+            ],
             max_streams=group.max_streams,
             latency_budget_ms=group.latency_budget_ms,
             max_batch=group.max_batch,

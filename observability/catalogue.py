@@ -289,6 +289,19 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         role="host",
     ),
     MetricSpec(
+        name="voxray_tts_phrases_total",
+        kind="counter",
+        help="Texts that were looked for among the phrases spoken before.",
+        labels=("engine", "outcome"),
+        role="replica",
+    ),
+    MetricSpec(
+        name="voxray_tts_phrase_cache_bytes",
+        kind="gauge",
+        help="Memory of the phrases that are kept.",
+        role="replica",
+    ),
+    MetricSpec(
         name="voxray_frames_dropped_total",
         kind="counter",
         help="Audio frames that a full buffer could not take.",

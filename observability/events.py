@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 
 from voxray.base.ids import HostId, JobId, ReplicaId
 from voxray.observability.inference_events import BatchDone as BatchDone  # noqa: PLC0414
+from voxray.observability.inference_events import PhraseCacheUsed as PhraseCacheUsed  # noqa: PLC0414
 from voxray.observability.inference_events import StreamFailed as StreamFailed  # noqa: PLC0414
 from voxray.observability.inference_events import StreamReopened as StreamReopened  # noqa: PLC0414
 from voxray.observability.inference_events import StreamsChanged as StreamsChanged  # noqa: PLC0414
@@ -300,6 +301,7 @@ Event: TypeAlias = (
     | StreamsChanged
     | StreamFailed
     | StreamReopened
+    | PhraseCacheUsed
     | FramesDropped
     | LoopLag
 )

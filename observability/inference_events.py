@@ -36,3 +36,12 @@ class StreamReopened:
     engine: str
     gap_s: float
     replayed_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhraseCacheUsed:
+    """A phrase was looked for in the cache of a replica, which takes `bytes` of memory now."""
+
+    engine: str
+    hit: bool
+    bytes: int

@@ -38,7 +38,13 @@ class MetricsSink:
         match event:
             case ev.TurnDone():
                 self._turn(event)
-            case ev.BatchDone() | ev.StreamsChanged() | ev.StreamFailed() | ev.StreamReopened():
+            case (
+                ev.BatchDone()
+                | ev.StreamsChanged()
+                | ev.StreamFailed()
+                | ev.StreamReopened()
+                | ev.PhraseCacheUsed()
+            ):
                 self._inference(event)
             case ev.FramesDropped(where=where, frames=frames):
                 self._count("voxray_frames_dropped_total", where, by=frames)
@@ -147,7 +153,12 @@ class MetricsSink:
                 self._observe("voxray_turn_stage_seconds", seconds, event.agent, stage)
 
     def _inference(
-        self, event: ev.BatchDone | ev.StreamsChanged | ev.StreamFailed | ev.StreamReopened
+        self,
+        event: ev.BatchDone
+        | ev.StreamsChanged
+        | ev.StreamFailed
+        | ev.StreamReopened
+        | ev.PhraseCacheUsed,
     ) -> None:
         match event:
             case ev.BatchDone(engine=engine, size=size, queue_s=queue_s, service_s=service_s):
@@ -161,6 +172,9 @@ class MetricsSink:
             case ev.StreamReopened(engine=engine, gap_s=gap_s):
                 self._count("voxray_inference_reopens_total", engine)
                 self._observe("voxray_inference_reopen_gap_seconds", gap_s, engine)
+            case ev.PhraseCacheUsed(engine=engine, hit=hit, bytes=count):
+                self._count("voxray_tts_phrases_total", engine, "hit" if hit else "miss")
+                self._set("voxray_tts_phrase_cache_bytes", count)
 
     def _count(self, name: str, *labels: str, by: float = 1) -> None:
         metric = self._counters[name]

@@ -2,16 +2,44 @@
 
 from collections.abc import Callable, Sequence
 
-from voxray.pipelines.engines.base import Engine, EngineOutput, WorkItem
+from voxray.base.errors import TextTooLongError
+from voxray.pipelines.engines.base import (
+    Engine,
+    EngineInfo,
+    EngineOutput,
+    TextInput,
+    WorkItem,
+    WorkResult,
+)
 
 
-def run_isolated(engine: Engine, items: Sequence[WorkItem]) -> list[BaseException | None]:
-    """Run a batch; return for each item None or what went wrong with it. Never raises.
+def run_isolated(engine: Engine, items: Sequence[WorkItem]) -> list[WorkResult]:
+    """Run a batch; return what became of each item. Never raises.
 
     When the engine fails as a whole, the batch is halved until the items that it can't stand are
     alone. `Engine.run_batch` promises that sessions are unchanged then, so the rest runs again;
-    results that an item gave before the failure are swallowed the second time.
+    results that an item gave before the failure are swallowed the second time. A text that is too
+    long for the engine fails its item before the engine sees it.
     """
+    results: list[WorkResult] = [_too_long(engine.info, item) for item in items]
+    places = [place for place, error in enumerate(results) if error is None]
+    done = _run_guarded(engine, [items[place] for place in places]) if places else []
+    for place, result in zip(places, done, strict=True):
+        results[place] = result
+    return results
+
+
+def _too_long(info: EngineInfo, item: WorkItem) -> BaseException | None:
+    for given in item.inputs:
+        if isinstance(given, TextInput) and len(given.text) > info.max_text:
+            return TextTooLongError(
+                f"{info.name}: a text of {len(given.text)} characters; at most {info.max_text} "
+                "at once: hand it in by sentences"
+            )
+    return None
+
+
+def _run_guarded(engine: Engine, items: Sequence[WorkItem]) -> list[WorkResult]:
     emitters = [_Emitter(item.emit) for item in items]
     guarded = [
         WorkItem(item.session, item.inputs, emitter, item.cancelled)
@@ -40,9 +68,7 @@ class _Emitter:
         self._seen = 0
 
 
-def _run(
-    engine: Engine, items: list[WorkItem], emitters: list[_Emitter]
-) -> list[BaseException | None]:
+def _run(engine: Engine, items: list[WorkItem], emitters: list[_Emitter]) -> list[WorkResult]:
     try:
         results = list(engine.run_batch(items))
     except Exception as error:

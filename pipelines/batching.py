@@ -8,7 +8,8 @@ The rules of one engine, whose batches run one after the other:
 * A stream is in a batch at most once, with its queued inputs in order. Streams take turns: who
   has waited longest is served first, and a stream with a long queue lines up again behind the
   others after `inputs_per_turn` of them.
-* Queues are bounded. What is queued for a closed stream never runs.
+* Queues are bounded. What is queued for a closed stream never runs, and what is queued for a held
+  one waits until it is released.
 """
 
 from collections import OrderedDict, deque
@@ -131,6 +132,8 @@ class Batcher(Generic[T]):
         self._streams: dict[int, _Stream[T]] = {}
         # Streams with something queued, and since when; in the order in which they are served.
         self._ready: OrderedDict[int, float] = OrderedDict()
+        # Streams whose last work is not done, although its batch is.
+        self._held: set[int] = set()
         # Streams that the batch now forming still hopes for.
         self._awaited: set[int] = set()
 
@@ -154,6 +157,7 @@ class Batcher(Generic[T]):
         stream = self._streams.pop(key, None)
         self._ready.pop(key, None)
         self._awaited.discard(key)
+        self._held.discard(key)
         return len(stream.queue) if stream is not None else 0
 
     def put(self, key: int, item: T, now_s: float, *, force: bool = False) -> bool:
@@ -171,12 +175,22 @@ class Batcher(Generic[T]):
         stream.queue.append(item)
         stream.arrived(now_s)
         self._awaited.discard(key)
-        if key not in self._ready:
-            forming = bool(self._ready)
-            self._ready[key] = now_s
-            if not forming:
-                self._await_company(now_s)
+        if key not in self._ready and key not in self._held:
+            self._make_ready(key, now_s)
         return True
+
+    def hold(self, key: int) -> None:
+        """Keep an open stream out of all batches: its last work goes on elsewhere."""
+        self._held.add(key)
+        self._ready.pop(key, None)
+        self._awaited.discard(key)
+
+    def release(self, key: int, now_s: float) -> None:
+        """Let a held stream into batches again; harmless for one that was closed."""
+        if key in self._held:
+            self._held.remove(key)
+            if self._streams[key].queue:
+                self._make_ready(key, now_s)
 
     def close_at_s(self, now_s: float) -> float | None:
         """Return when the forming batch closes (now, if it should), or None if nothing waits."""
@@ -210,6 +224,12 @@ class Batcher(Generic[T]):
         """Say what the last batch cost."""
         self._cost.observe(size, service_s)
 
+    def _make_ready(self, key: int, now_s: float) -> None:
+        forming = bool(self._ready)
+        self._ready[key] = now_s
+        if not forming:
+            self._await_company(now_s)
+
     def _deadline_s(self) -> float:
         return next(iter(self._ready.values())) + self._limits.latency_budget_s
 
@@ -220,7 +240,9 @@ class Batcher(Generic[T]):
         self._awaited = {
             key
             for key, stream in self._streams.items()
-            if key not in self._ready and stream.expected_by(now_s, deadline_s)
+            if key not in self._ready
+            and key not in self._held
+            and stream.expected_by(now_s, deadline_s)
         }
 
     def _sharing_pays(self) -> bool:

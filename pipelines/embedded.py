@@ -18,6 +18,7 @@ from voxray.base.timing import Clock
 from voxray.observability.events import EventSink
 from voxray.pipelines.embedded_stream import EmbeddedStream
 from voxray.pipelines.engine_host import EngineHost
+from voxray.pipelines.engines.phrase_cache import PhraseCache
 from voxray.pipelines.engines.registry import EngineSpec
 from voxray.pipelines.streams import InferenceStream
 
@@ -28,6 +29,7 @@ DEFAULT_ENGINES: Mapping[str, str] = {"vad": "silero", "stt": "pocketsphinx", "t
 
 _MAX_STREAMS = 512
 _MAX_BATCH = 64
+_PHRASE_CACHE_BYTES = 32 * 2**20
 # As `ReplicaGroupSettings`.
 _LATENCY_BUDGET_MS = 0.0
 # A program of its own has few calls: there is nothing to wait for.
@@ -46,6 +48,7 @@ class EmbeddedEngines:
         self._thread = LoopThread("voxray-engines")
         self._starts = TaskOwner("voxray-engines", on_failure=_told_to_waiters)
         self._hosts: dict[str, asyncio.Task[EngineHost]] = {}
+        self._phrases = PhraseCache(_PHRASE_CACHE_BYTES, sink)
         self._closed = False
 
     @property
@@ -124,7 +127,7 @@ class EmbeddedEngines:
 
     def _engine_host(self, name: str) -> EngineHost:
         return EngineHost(
-            [EngineSpec(name, configured_settings(name))],
+            [EngineSpec(name, configured_settings(name), self._phrases)],
             max_streams=_MAX_STREAMS,
             latency_budget_ms=_LATENCY_BUDGET_MS,
             max_batch=_MAX_BATCH,

@@ -9,9 +9,9 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import CancelledError, Future
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from voxray.base.errors import (
     EngineConfigError,
@@ -41,6 +41,7 @@ from voxray.pipelines.engines.base import (
     WorkItem,
 )
 from voxray.pipelines.lanes import Lane, LaneCallbacks
+from voxray.pipelines.parcels import Finished, Late, Parcel
 from voxray.pipelines.worker_thread import WorkerThread
 
 T = TypeVar("T")
@@ -52,19 +53,6 @@ _CLOSE_DEADLINE_S = 5.0
 _QUEUE_WEIGHT = 0.1
 _QUEUE_MEMORY_S = 5.0
 # The queue time is smoothed over about twenty batches, and forgotten when nothing ran for a while.
-
-
-@dataclass(frozen=True, slots=True)
-class _Finished:
-    """The engine's thread is done with a batch."""
-
-    work: tuple[tuple[Lane, tuple[EngineInput, ...]], ...]
-    results: list[BaseException | None]
-    queue_s: float
-    service_s: float
-
-
-_Parcel: TypeAlias = tuple[Lane, EngineOutput] | _Finished
 
 
 class EngineExecutor:
@@ -80,7 +68,7 @@ class EngineExecutor:
         self._batcher: Batcher[EngineInput] = Batcher(limits)
         self._lanes: dict[int, Lane] = {}
         self._last_key = 0
-        self._outbox: deque[_Parcel] = deque()
+        self._outbox: deque[Parcel] = deque()
         self._wake_pending = False
         self._worker: WorkerThread | None = None
         self._soon: asyncio.Handle | None = None
@@ -231,13 +219,13 @@ class EngineExecutor:
         ]
         results = run_isolated(self._engine, items)
         service_s = self._clock.monotonic() - started_s
-        self._post(_Finished(work, results, started_s - oldest_s, service_s))
+        self._post(Finished(work, results, started_s - oldest_s, service_s))
 
     def _give(self, lane: Lane, output: EngineOutput) -> None:
         if lane.end is None:
             self._post((lane, output))
 
-    def _post(self, parcel: _Parcel) -> None:
+    def _post(self, parcel: Parcel) -> None:
         # Append first, then look at the flag: `_deliver` clears it before it looks at the outbox,
         # so a parcel is either seen by the delivery under way or wakes the next one.
         self._outbox.append(parcel)
@@ -258,12 +246,14 @@ class EngineExecutor:
         self._wake_pending = False
         while self._outbox:
             parcel = self._outbox.popleft()
-            if isinstance(parcel, _Finished):
+            if isinstance(parcel, Finished):
                 self._finish(parcel)
+            elif isinstance(parcel, Late):
+                self._finish_late(parcel)
             elif parcel[0].end is None:
                 _tell(parcel[0].callbacks.on_output, parcel[1])
 
-    def _finish(self, done: _Finished) -> None:
+    def _finish(self, done: Finished) -> None:
         self._busy = False
         size = len(done.work)
         self._batcher.done(size, done.service_s)
@@ -272,8 +262,31 @@ class EngineExecutor:
         self._sink.emit(
             BatchDone(engine=self._name, size=size, queue_s=done.queue_s, service_s=done.service_s)
         )
-        for (lane, inputs), error in zip(done.work, done.results, strict=True):
-            self._settle(lane, inputs, error)
+        for (lane, inputs), result in zip(done.work, done.results, strict=True):
+            if isinstance(result, Future):
+                self._defer(lane, inputs, result)
+            else:
+                self._settle(lane, inputs, result)
+        self._decide_soon()
+
+    def _defer(self, lane: Lane, inputs: tuple[EngineInput, ...], future: Future[None]) -> None:
+        lane.deferred = future
+        if lane.end is None:
+            self._batcher.hold(lane.key)
+        else:
+            future.cancel()
+
+        def done(future: Future[None]) -> None:
+            cancelled = future.cancelled()
+            error = CancelledError() if cancelled else future.exception()
+            self._post(Late(lane, inputs, error))
+
+        future.add_done_callback(done)
+
+    def _finish_late(self, late: Late) -> None:
+        late.lane.deferred = None
+        self._batcher.release(late.lane.key, self._clock.monotonic())
+        self._settle(late.lane, late.inputs, late.error)
         self._decide_soon()
 
     def _settle(
@@ -313,7 +326,9 @@ class EngineExecutor:
         lane.end = end
         del self._lanes[lane.key]
         self._batcher.close(lane.key)
-        if not lane.in_flight:
+        if lane.deferred is not None:
+            lane.deferred.cancel()
+        elif not lane.in_flight:
             self._close_session(lane)
         self._sink.emit(StreamsChanged(engine=self._name, open=len(self._lanes)))
         return True

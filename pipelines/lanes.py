@@ -1,6 +1,7 @@
 """What the executor knows about one stream: its session, its counts, and who listens to it."""
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -40,6 +41,7 @@ class Lane:
         flushed: nothing came since the last flush.
         input_ended: the last input was queued.
         in_flight: a batch with its work is at the engine.
+        deferred: what its work waits for, once the batch is done.
         end: why it ended, if it did.
     """
 
@@ -51,6 +53,7 @@ class Lane:
     flushed: bool = True
     input_ended: bool = False
     in_flight: bool = False
+    deferred: Future[None] | None = None
     end: StreamEndedError | EngineError | None = field(default=None)
 
     def ended(self) -> bool:

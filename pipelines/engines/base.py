@@ -7,12 +7,15 @@ made, so that speech is heard before the sentence is finished.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from voxray.base.errors import EngineConfigError
 
 Samples: TypeAlias = npt.NDArray[np.int16]
 
@@ -38,6 +41,10 @@ class EngineInfo:
         max_batch: streams that one batch may hold.
         inputs_per_turn: queued inputs of one stream that are handed over at once; small where
             each is much work, so that streams take turns.
+        max_text: characters of one text to speak at most; a longer one fails its stream before
+            the engine sees it.
+        cacheable: whether what it says to a text hangs on the text and the options alone, so that
+            it may be said again without the engine.
     """
 
     name: str
@@ -47,6 +54,8 @@ class EngineInfo:
     sample_rate: int
     max_batch: int = 64
     inputs_per_turn: int = 64
+    max_text: int = 5000
+    cacheable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +150,10 @@ class WorkItem:
     """Whether nobody waits for the result any more; long work asks now and then."""
 
 
+WorkResult: TypeAlias = "BaseException | Future[None] | None"
+"""What became of an item: it was done, went wrong, or will be done when the future is."""
+
+
 class Engine(Protocol):
     """One model, shared by all streams of a replica."""
 
@@ -165,8 +178,14 @@ class Engine(Protocol):
         """
         ...
 
-    def run_batch(self, items: Sequence[WorkItem]) -> Sequence[BaseException | None]:
+    def run_batch(self, items: Sequence[WorkItem]) -> Sequence[WorkResult]:
         """Work through one batch; return for each item None or what went wrong with it.
+
+        An engine that waits rather than computes (for a service elsewhere) may return a future
+        for an item instead, so that its thread is free for others. Its `inputs_per_turn` must be
+        1: the stream's next input comes when the future is done. The future's exception is the
+        item's; it is cancelled when nobody waits for the stream any more. `emit` may be called
+        until then, from any thread.
 
         An error of one item never disturbs the others. An engine that raises instead must have
         left every session as it was: the items are then tried again in smaller batches, and
@@ -179,7 +198,30 @@ class Engine(Protocol):
         ...
 
 
-EngineFactory: TypeAlias = Callable[[], Engine]
+def try_out(engine: Engine, session: EngineSession, *inputs: EngineInput) -> list[EngineOutput]:
+    """Run one tiny inference and return what came of it: the warm-up and self-test of a `load`.
+
+    Raises:
+        EngineConfigError: it fails; what is wrong with the inference is the cause.
+    """
+    outputs: list[EngineOutput] = []
+    result: WorkResult
+    try:
+        (result,) = engine.run_batch([WorkItem(session, inputs, outputs.append, lambda: False)])
+    except Exception as error:
+        result = error
+    finally:
+        session.close()
+    if isinstance(result, EngineConfigError):
+        raise result
+    if isinstance(result, BaseException):
+        raise EngineConfigError(
+            f"{engine.info.name}: fails on a first try ({type(result).__name__}: {result})"
+        ) from result
+    return outputs
+
+
+EngineFactory: TypeAlias = Callable[..., Engine]
 
 
 def run_each(

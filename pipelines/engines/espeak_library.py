@@ -22,6 +22,7 @@ _SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS: the callback runs inside espeak_Sy
 _DONT_EXIT = 0x8000  # espeakINITIALIZE_DONT_EXIT: an error is returned, the process lives on.
 _POS_CHARACTER = 1
 _CHARS_UTF8 = 1
+_PHONEMES_IPA = 2
 _RATE, _VOLUME, _PITCH = 1, 2, 3  # espeak_PARAMETER
 _BUFFER_MS = 40
 # Speech of one callback. Shorter means an earlier first sound and more calls.
@@ -159,6 +160,36 @@ class EspeakLibrary:
         if status != 0:
             raise EngineError(f"espeak: synthesis failed with status {status}")
 
+    def phonemes(self, text: str, voice: str) -> list[tuple[str, str]]:
+        """Return a text's clauses: each in IPA, with the part of the text that it was read from.
+
+        The end of that part, stripped, is what ended the clause: a mark, or its last word.
+
+        Raises:
+            EngineConfigError: no such voice.
+        """
+        encoded = text.replace("\0", " ").encode("utf-8", errors="replace")
+        buffer = ctypes.create_string_buffer(encoded)
+        start = ctypes.addressof(buffer)
+        place, done, ahead = ctypes.c_void_p(start), 0, ""
+        clauses: list[tuple[str, str]] = []
+        with self._lock:
+            self._use(Voice(voice=voice))
+            while True:
+                spoken = self._native.espeak_TextToPhonemes(
+                    ctypes.byref(place), _CHARS_UTF8, _PHONEMES_IPA
+                )
+                reached = place.value
+                end = len(encoded) if reached is None else reached - start
+                source = ahead + encoded[done:end].decode("utf-8", errors="replace")
+                done, ahead = end, ""
+                if end < len(encoded):
+                    # The library has read the first character of the next clause already.
+                    source, ahead = source[:-1], source[-1:]
+                clauses.append(((spoken or b"").decode(), source))
+                if reached is None:
+                    return clauses
+
     def _resolve(self, voice: Voice) -> str:
         base, _, variant = voice.voice.partition("+")
         identifier = self._voices.get(base.lower())
@@ -214,6 +245,12 @@ class EspeakLibrary:
             ctypes.POINTER(ctypes.c_uint),
             ctypes.c_void_p,
         )
+        native.espeak_TextToPhonemes.argtypes = (
+            ctypes.POINTER(ctypes.c_void_p),
+            ctypes.c_int,
+            ctypes.c_int,
+        )
+        native.espeak_TextToPhonemes.restype = ctypes.c_char_p
         native.espeak_ListVoices.argtypes = (ctypes.c_void_p,)
         native.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_VoiceEntry))
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from voxray.base.errors import EngineConfigError
 from voxray.pipelines.engines.base import (
     EngineInfo,
     EngineKind,
@@ -14,6 +15,7 @@ from voxray.pipelines.engines.base import (
     TextInput,
     WorkItem,
     run_each,
+    try_out,
 )
 from voxray.pipelines.engines.espeak_library import Voice, espeak_library
 from voxray.pipelines.engines.options import read_options
@@ -74,9 +76,11 @@ class EspeakEngine:
         """Load the library and speak a word to nobody, which reads the default voice's files.
 
         Raises:
-            EngineConfigError: the library can't be loaded, or has another sample rate.
+            EngineConfigError: the library can't be loaded, or gives no sound.
         """
-        espeak_library().synthesize("hello", Voice(), lambda _: None, lambda: False)
+        session = self.open({})
+        if not try_out(self, session, TextInput("hello")):
+            raise EngineConfigError("espeak: gives no sound: install espeakng-loader again")
 
     def open(self, options: Mapping[str, Any]) -> EngineSession:
         """Start a stream; the options are the fields of `Voice`.

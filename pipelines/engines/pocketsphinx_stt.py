@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pocketsphinx
 
 from voxray.base.errors import EngineConfigError
@@ -16,7 +17,7 @@ from voxray.pipelines.engines.base import EngineInfo, EngineKind, EngineSession,
 from voxray.pipelines.engines.endpointing import EndpointingOptions
 from voxray.pipelines.engines.jsgf import GrammarError, read_grammar
 from voxray.pipelines.engines.options import read_options
-from voxray.pipelines.engines.pocketsphinx_decoder import Decoder
+from voxray.pipelines.engines.pocketsphinx_decoder import Decoder, Speaker
 from voxray.pipelines.engines.pocketsphinx_models import GrammarModel, LanguageModel, SpeechModel
 from voxray.pipelines.engines.pronunciations import PronunciationDictionary
 from voxray.pipelines.engines.silero_vad import SAMPLE_RATE
@@ -24,6 +25,8 @@ from voxray.pipelines.engines.utterances import Listener
 
 __all__ = ["PocketsphinxEngine", "PocketsphinxOptions"]
 
+_TRIED_GRAMMAR = "#JSGF V1.0; grammar voxray; public <it> = yes;"
+# What the first decoder is tried with.
 _MODELS_KEPT = 8
 # Models that no stream uses are kept for the next call, up to so many (6 MB a grammar).
 
@@ -122,7 +125,7 @@ class PocketsphinxEngine:
         )
 
     def load(self) -> None:
-        """Load the bundled dictionary, and a decoder that checks grammars.
+        """Load the bundled dictionary, and a decoder that checks grammars; hear a bit of silence.
 
         Raises:
             EngineConfigError: pocketsphinx's model files are not there.
@@ -130,6 +133,11 @@ class PocketsphinxEngine:
         pocketsphinx.set_loglevel("FATAL")  # It writes to the terminal otherwise.
         self._dictionary(None)
         self._parser = Decoder.for_words("yes Y EH S\n")
+        self._parser.use_grammar(read_grammar(_TRIED_GRAMMAR).text)
+        speaker = Speaker()
+        self._parser.begin(speaker)
+        self._parser.process(np.zeros(SAMPLE_RATE // 10, np.int16))
+        self._parser.finish(speaker)
 
     def open(self, options: Mapping[str, Any]) -> EngineSession:
         """Start a stream; the options are the fields of `PocketsphinxOptions`.

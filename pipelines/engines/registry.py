@@ -12,7 +12,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from voxray.base.errors import EngineConfigError
-from voxray.pipelines.engines.base import Engine, EngineInfo
+from voxray.pipelines.engines.base import Engine, EngineInfo, EngineKind
+from voxray.pipelines.engines.phrase_cache import CachingEngine, PhraseCache
 
 ENTRY_POINT_GROUP = "voxray.engines"
 
@@ -27,14 +28,22 @@ class EngineSpec:
     Attributes:
         name: its name in the registry.
         settings: what its constructor is called with, by keyword.
+        phrases: what its replica has spoken before, if that is to be used again.
     """
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    phrases: PhraseCache | None = None
 
     def create(self) -> Engine:
         """Import and construct it; `create_engine` says what may be wrong."""
-        return create_engine(self.name, self.settings)
+        engine = create_engine(self.name, self.settings)
+        info = engine.info
+        if self.phrases is None or not self.phrases.limit_bytes:
+            return engine
+        if info.kind is not EngineKind.TTS or not info.cacheable:
+            return engine
+        return CachingEngine(engine, self.phrases)
 
 
 def known_engines() -> tuple[str, ...]:

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from livekit.local_inference import VAD, VAD_WINDOW_SAMPLES, init_vad
 
+from voxray.base.errors import EngineConfigError
 from voxray.pipelines.audio import WindowCutter
 from voxray.pipelines.engines.base import (
     AudioInput,
@@ -20,6 +22,7 @@ from voxray.pipelines.engines.base import (
     TextInput,
     WorkItem,
     run_each,
+    try_out,
 )
 from voxray.pipelines.engines.options import read_options
 
@@ -90,8 +93,15 @@ class SileroVadEngine:
         )
 
     def load(self) -> None:
-        """Load the model; it is one for the process."""
+        """Load the model, which is one for the process, and hear a window of silence.
+
+        Raises:
+            EngineConfigError: it tells no probability.
+        """
         init_vad()
+        silence = AudioInput(np.zeros(VAD_WINDOW_SAMPLES, np.int16))
+        if len(try_out(self, _Session(), silence)) != 1:
+            raise EngineConfigError("silero: hears nothing in a window: the model is another one")
 
     def open(self, options: Mapping[str, Any]) -> EngineSession:
         """Start a stream.

@@ -90,6 +90,10 @@ class EngineConfigError(EngineError, ConfigError):
     """An engine was asked for something it can't do (options, rate, language, grammar)."""
 
 
+class TextTooLongError(EngineConfigError):
+    """An engine was given more text at once than it speaks."""
+
+
 class StreamEndedError(VoxrayError):
     """A stream has no more to give. Its three subclasses say who ended it."""
 

@@ -174,6 +174,8 @@ class ReplicaGroupSettings(_Part):
         max_streams: streams that one replica accepts.
         latency_budget_ms: longest time that the batcher holds a request back.
         max_batch: requests in one batch at most.
+        phrase_cache_mb: memory of each replica for phrases that were spoken before and are not
+            made again; 0 keeps none.
     """
 
     name: Name
@@ -185,6 +187,7 @@ class ReplicaGroupSettings(_Part):
     max_streams: Annotated[int, Field(ge=1)] = 512
     latency_budget_ms: Annotated[float, Field(ge=0, le=1000)] = 8.0
     max_batch: Annotated[int, Field(ge=1, le=1024)] = 64
+    phrase_cache_mb: Annotated[float, Field(ge=0, le=65_536)] = 32.0
 
     @model_validator(mode="after")
     def _settings_belong_to_engines(self) -> Self:

@@ -27,6 +27,7 @@ def test_what_the_operator_can_mend_exits_with_2():
         "CredentialsError",
         "MissingPartError",
         "EngineConfigError",
+        "TextTooLongError",
     }
 
 

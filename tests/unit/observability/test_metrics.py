@@ -56,6 +56,7 @@ EVERY_EVENT: tuple[ev.Event, ...] = (
     ev.StreamsChanged(engine="silero", open=2),
     ev.StreamFailed(engine="silero", code="limit"),
     ev.StreamReopened(engine="silero", gap_s=0.2, replayed_s=0.5),
+    ev.PhraseCacheUsed(engine="espeak", hit=True, bytes=1000),
     ev.FramesDropped(where="uplink", frames=3),
     ev.LoopLag(process="host", seconds=0.002),
 )

@@ -136,6 +136,31 @@ def test_work_of_a_closed_stream_never_runs():
     assert len(made) == 1
 
 
+def test_a_held_stream_waits_and_its_neighbours_do_not():
+    made = batcher((1, 2))
+    for key in (1, 2):
+        made.put(key, f"first of {key}", 0.0)
+    made.hold(1)
+    made.put(1, "second of 1", 0.1)
+    assert made.take(0.1).items == ((2, ("first of 2",)),)
+    assert made.close_at_s(0.2) is None
+    made.release(1, 0.3)
+    assert made.close_at_s(0.3) == 0.3
+    assert made.take(0.3).items == ((1, ("first of 1", "second of 1")),)
+
+
+def test_a_held_stream_may_be_closed_or_released_with_nothing_to_do():
+    made = batcher((1,))
+    made.hold(1)
+    made.release(1, 0.0)
+    assert made.close_at_s(0.0) is None
+    made.hold(1)
+    made.put(1, "lost", 0.0)
+    assert made.close(1) == 1
+    made.release(1, 0.0)
+    assert made.take(0.0) is None
+
+
 def test_a_key_is_opened_once():
     with pytest.raises(ValueError, match="open already"):
         batcher([1, 1])

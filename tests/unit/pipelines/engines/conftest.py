@@ -18,11 +18,14 @@ class Bench:
 
     def run(self, session, *inputs, cancelled=lambda: False):
         outputs = []
+        self.emit_into(session, outputs, *inputs, cancelled=cancelled)
+        return outputs
+
+    def emit_into(self, session, outputs, *inputs, cancelled=lambda: False):
         item = WorkItem(session, tuple(inputs), outputs.append, cancelled)
         (error,) = self.engine.run_batch([item])
         if error is not None:
             raise error
-        return outputs
 
     def close(self):
         for session in self.sessions:

@@ -1,12 +1,16 @@
 """Engines by name."""
 
+import dataclasses
 from importlib.metadata import EntryPoint
 
 import pytest
 
 from voxray.base.errors import EngineConfigError
+from voxray.observability.events import NullSink
 from voxray.pipelines.engines import registry
 from voxray.pipelines.engines.base import EngineInfo, EngineKind
+from voxray.pipelines.engines.phrase_cache import CachingEngine, PhraseCache
+from voxray.pipelines.engines.registry import EngineSpec
 from voxray.pipelines.engines.scripted import ScriptedEngine
 
 SCRIPTED = "voxray.pipelines.engines.scripted:ScriptedEngine"
@@ -128,3 +132,28 @@ def test_the_first_of_a_kind_is_its_default():
     ]
     assert registry.default_engine("stt", infos) is infos[0]
     assert registry.default_engine("vad", infos) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "cached"),
+    [({"kind": EngineKind.TTS}, True), ({"kind": EngineKind.STT}, False)],
+)
+def test_what_speaks_is_given_the_phrases_of_its_replica(declare, settings, cached):
+    declare(("scripted", SCRIPTED))
+    phrases = PhraseCache(1000, NullSink())
+    engine = EngineSpec("scripted", settings, phrases).create()
+    assert isinstance(engine, CachingEngine) == cached
+    assert isinstance(EngineSpec("scripted", settings).create(), ScriptedEngine)
+    empty = PhraseCache(0, NullSink())
+    assert isinstance(EngineSpec("scripted", settings, empty).create(), ScriptedEngine)
+
+
+def test_an_engine_whose_speech_hangs_on_more_than_the_text_is_not_cached(declare):
+    declare(("own", f"{__name__}:Moody"))
+    assert isinstance(EngineSpec("own", phrases=PhraseCache(1000, NullSink())).create(), Moody)
+
+
+class Moody(ScriptedEngine):
+    @property
+    def info(self):
+        return dataclasses.replace(super().info, name="own", kind=EngineKind.TTS, cacheable=False)
