@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlparse
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -25,9 +26,11 @@ from pydantic import (
 )
 
 from voxray.base.errors import ConfigError
+from voxray.base.settings_checks import check_hosts, check_port_range
 from voxray.base.settings_sources import gather
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+PortRange = Annotated[str, Field(pattern=r"^(\d{1,5}-\d{1,5})?$"), AfterValidator(check_port_range)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 
@@ -136,6 +139,11 @@ class HostSettings(_Part):
     tenant_limit: Annotated[int, Field(ge=0)] | None = None
     tenant_limits: dict[str, Annotated[int, Field(ge=0)]] = {}
 
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        check_hosts(self)
+        return self
+
     @property
     def slots_per_host(self) -> int:
         """Calls that one host carries, by its isolation."""
@@ -234,7 +242,7 @@ class HttpSettings(_Part):
 
     host: str = "127.0.0.1"
     port: Port = 8081
-    metrics_ports: Annotated[str, Field(pattern=r"^(\d{1,5}-\d{1,5})?$")] = ""
+    metrics_ports: PortRange = ""
 
 
 class TelemetrySettings(_Part):
@@ -293,17 +301,14 @@ class Settings(_Part):
 
         What runs with equal ones may be taken over by a dispatcher of other settings.
         """
-        hosts = HostSettings(
-            sessions_per_host=self.hosts.sessions_per_host, heartbeat_s=self.hosts.heartbeat_s
-        )
-        return Settings(
-            app=self.app,
-            livekit=self.livekit,
-            hosts=hosts,
-            inference=self.inference,
-            http=HttpSettings(metrics_ports=self.http.metrics_ports),
-            telemetry=self.telemetry,
-        )
+        fields = {"isolation", "sessions_per_host", "heartbeat_s", "block_report_s"}
+        # Copied, not made: a part of what fits together need not fit by itself.
+        hosts = HostSettings().model_copy(update=self.hosts.model_dump(include=fields))
+        theirs = {
+            name: getattr(self, name) for name in ("app", "livekit", "inference", "telemetry")
+        }
+        http = HttpSettings(metrics_ports=self.http.metrics_ports)
+        return Settings().model_copy(update={**theirs, "hosts": hosts, "http": http})
 
 
 def load_settings(

@@ -51,6 +51,8 @@ class Gathered:
         for fault in error.errors(include_url=False, include_input=False, include_context=False):
             place = tuple(str(part) for part in fault["loc"])
             what = "unknown setting" if fault["type"] == "extra_forbidden" else fault["msg"]
+            # Pydantic's words before what a check of ours says.
+            what = what.removeprefix("Value error, ")
             lines.append(f"{self._source(place)}: {'.'.join(place)}: {what}")
         return "; ".join(lines)
 
@@ -58,7 +60,12 @@ class Gathered:
         if _contains(self.flags, place):
             return "command line"
         parts = (place[:length] for length in range(len(place), 0, -1))
-        return next((self.origins[part] for part in parts if part in self.origins), str(self.path))
+        # A fault of a whole section may be in any of its fields.
+        inside = [name for part, name in self.origins.items() if part[: len(place)] == place]
+        return next(
+            (self.origins[part] for part in parts if part in self.origins),
+            ", ".join(inside) or str(self.path),
+        )
 
 
 def gather(

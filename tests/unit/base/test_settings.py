@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from voxray.base.errors import ConfigError
-from voxray.base.settings import LiveKitSettings, Settings, load_settings
+from voxray.base.settings import HostSettings, LiveKitSettings, Settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -139,6 +139,9 @@ def message_of(environment, **kwargs):
         ("http.port", 65536, "less than or equal to 65535"),
         ("http.port", -1, "greater than or equal to 0"),
         ("http.metrics_ports", "9000", "pattern"),
+        ("http.metrics_ports", "9010-9000", ": must be first-last"),
+        ("http.metrics_ports", "9000-99999", ": must be first-last"),
+        ("http.metrics_ports", "0-5", ": must be first-last"),
         ("telemetry.log_level", "LOUD", "'TRACE'"),
         ("telemetry.log_format", "xml", "'colored' or 'json'"),
         ("telemetry.otlp_protocol", "carrier-pigeon", "'grpc' or 'http/protobuf'"),
@@ -164,6 +167,51 @@ def test_bad_values_are_named_with_their_place_and_source(folder, place, value, 
     by_file = message_of({}, file=path)
     assert by_file.startswith(f"{path}: {place}: ")
     assert fault in by_file
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"MIN_HOSTS": "5"}, "min_hosts is above max_hosts"),
+        ({"MAX_HOSTS": "2", "MIN_HOSTS": "3"}, "min_hosts is above max_hosts"),
+        ({"HEARTBEAT_S": "2"}, "heartbeat_s is not below lease_s"),
+        ({"LEASE_S": "0.1"}, "heartbeat_s is not below lease_s"),
+        ({"TENANT_LIMIT": "1"}, "a limit of tenants needs tenant_key"),
+        ({"TENANT_LIMITS": '{"big": 5}'}, "a limit of tenants needs tenant_key"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_named(folder, fields, fault):
+    variables = {f"VOXRAY_HOSTS__{name}": value for name, value in fields.items()}
+    message = message_of(variables)
+    assert message.startswith(f"{', '.join(sorted(variables))}: hosts: "), message
+    assert fault in message
+    lines = "".join(f"  {name.lower()}: {value}\n" for name, value in fields.items())
+    path = write(folder, f"hosts:\n{lines}")
+    assert message_of({}, file=path).startswith(f"{path}: hosts: {fault}")
+
+
+def test_settings_that_fit_together():
+    limits = {"tenant_key": "t", "tenant_limit": 0, "tenant_limits": {"big": 5}}
+    flags = {"min_hosts": 4, "max_hosts": 4, "heartbeat_s": 0.5, "lease_s": 0.6, **limits}
+    assert load_settings({}, flags={"hosts": flags}).hosts.max_hosts == 4
+    for ports in ("1-65535", "9000-9000", ""):
+        assert load_settings({}, flags={"http": {"metrics_ports": ports}}).http.host
+
+
+@pytest.mark.parametrize(
+    ("fields", "same"),
+    [
+        ({"isolation": "process"}, False),
+        ({"sessions_per_host": 3}, False),
+        ({"heartbeat_s": 5.0, "lease_s": 20.0}, False),
+        ({"block_report_s": 0.0}, False),
+        ({"max_hosts": 9, "placement": "spread", "lease_s": 9.0, "tenant_key": "t"}, True),
+    ],
+)
+def test_a_host_is_told_from_one_of_other_settings(fields, same):
+    """What runs is taken over only if a new one would be the same."""
+    other = Settings(hosts=HostSettings(**fields))
+    assert (other.for_actors() == Settings().for_actors()) is same
 
 
 def test_every_fault_is_named_at_once(folder):

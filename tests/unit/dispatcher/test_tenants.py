@@ -53,12 +53,12 @@ def test_a_tenant_is_named_by_a_json_object(metadata, tenant):
 
 
 def test_a_tenant_s_own_limit_goes_before_that_of_all():
-    settings = HostSettings(tenant_limit=2, tenant_limits={"big": 9, "none": 0})
+    settings = HostSettings(tenant_key="t", tenant_limit=2, tenant_limits={"big": 9, "none": 0})
     assert tenant_limit("small", settings) == 2
     assert tenant_limit("big", settings) == 9
     assert tenant_limit("none", settings) == 0
     assert tenant_limit("", settings) is None
-    assert tenant_limit("small", HostSettings(tenant_limits={"big": 9})) is None
+    assert tenant_limit("small", HostSettings(tenant_key="t", tenant_limits={"big": 9})) is None
 
 
 def test_an_offer_beyond_the_limit_is_refused_at_once_and_says_why():
