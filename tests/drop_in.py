@@ -99,14 +99,10 @@ class Worker:
 
     def log_lines(self) -> list[dict[str, Any]]:
         """Return the JSON lines of the output."""
-        lines = []
-        for line in self.log().splitlines():
-            _, brace, rest = line.partition("{")
-            try:
-                lines.append(json.loads(brace + rest))
-            except ValueError:
-                continue
-        return lines
+        # The last line may still be written. Nothing may stand before an object: whoever collects
+        # logs parses whole lines.
+        whole = self.log().rpartition("\n")[0].splitlines()
+        return [json.loads(line) for line in whole if line.startswith("{")]
 
     async def until_logged(
         self, name: str, enough: Callable[[list[dict[str, Any]]], bool]

@@ -109,7 +109,12 @@ def authentication(environment: Mapping[str, str]) -> Authentication:
 
 
 def join(
-    settings: RaySettings, *, namespace: str, log_to_driver: bool, cpus: float = 0.0
+    settings: RaySettings,
+    *,
+    namespace: str,
+    log_to_driver: bool,
+    bare_logs: bool = False,
+    cpus: float = 0.0,
 ) -> Cluster:
     """Join the cluster at `settings.address`, or start one on this machine.
 
@@ -118,6 +123,7 @@ def join(
             imported anywhere.
         namespace: the app's name; its actors are found by name in it.
         log_to_driver: print the actors' output here.
+        bare_logs: print its lines as they are, as JSON has to be; otherwise with the actor's name.
         cpus: what the app's actors ask for at most; a local Ray pretends to have as many.
 
     Raises:
@@ -132,6 +138,11 @@ def join(
     # Ray's native part reads its variables when it is imported, in this process too.
     for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if bare_logs:
+        os.environ["RAY_DISABLE_WORKER_LOG_PREFIX"] = "1"
+    if not sys.stderr.isatty():
+        # Ray colours that name in files and pipes too.
+        os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     if not settings.address:
         os.environ.update(_LOOPBACK_ENVIRONMENT)
         if "ray" not in sys.modules:

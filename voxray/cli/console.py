@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -11,9 +12,26 @@ from rich.table import Table
 from rich.text import Text
 
 
+class _Voice:
+    """How `say` writes its lines: as they are, or as what reads a program's logs expects them."""
+
+    formatter: logging.Formatter | None = None
+
+
 def say(text: str) -> None:
     """Tell the person at the terminal one thing."""
+    if _Voice.formatter is not None:
+        text = _Voice.formatter.format(
+            logging.LogRecord("voxray.cli", logging.INFO, "", 0, text, None, None)
+        )
     print(text, file=sys.stderr, flush=True)
+
+
+def speak_json() -> None:
+    """Write what is said as JSON lines from now on, as the app's processes write their logs."""
+    from voxray.observability.logs import JsonFormatter  # noqa: PLC0415 - few commands need it
+
+    _Voice.formatter = JsonFormatter({"role": "cli"})
 
 
 @contextlib.contextmanager

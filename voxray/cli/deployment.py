@@ -142,6 +142,7 @@ async def deploy(
             settings.ray,
             namespace=settings.app,
             log_to_driver=log_to_driver,
+            bare_logs=settings.telemetry.log_format == "json",
             cpus=_cpus(settings),
         )
         if on_joined is not None:

@@ -107,6 +107,8 @@ async def run_app(
         drains: whether the first signal lets calls end by themselves; without it they end now.
         beside: runs meanwhile; its end, unless it is an error, ends the app.
     """
+    if settings.telemetry.log_format == "json":
+        console.speak_json()
     check_name_is_free(settings.app)
     async with deploy(
         program,

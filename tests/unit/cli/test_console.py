@@ -16,6 +16,17 @@ def test_people_are_told_on_standard_error(capsys):
     assert capsys.readouterr() == ("", "hello [red]there[/red]\n")
 
 
+def test_what_is_said_can_be_json(capsys, monkeypatch):
+    monkeypatch.setattr(console._Voice, "formatter", None)
+    console.speak_json()
+    console.say('100% of "it"')
+    out, err = capsys.readouterr()
+    said = json.loads(err)
+    assert out == ""
+    assert (said["message"], said["level"], said["role"]) == ('100% of "it"', "INFO", "cli")
+    assert {"timestamp", "name", "pid"} <= said.keys()
+
+
 def test_progress_without_a_terminal_is_lines(capsys):
     with console.progress("first") as tell:
         tell("second")
