@@ -37,6 +37,8 @@ class ProgramInfo(_Message):
         http_proxy: the way to LiveKit that the program gave or found in the environment, or empty.
         log_level: the program's own, where nobody else says one.
         job_memory_warn_mb, job_memory_limit_mb: for a job in a process of its own; 0 for none.
+        unapplied_options: names of options that the program gave its server and that change
+            nothing here.
         version: digest of the program's sources (`program_version`); hosts of another version
             get no more jobs once this one is current.
     """
@@ -59,6 +61,7 @@ class ProgramInfo(_Message):
     log_level: str = "INFO"
     job_memory_warn_mb: float = 0.0
     job_memory_limit_mb: float = 0.0
+    unapplied_options: tuple[str, ...] = ()
     version: str = ""
 
 

@@ -29,6 +29,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from voxray.actors.contracts import ProgramInfo
 from voxray.actors.job_executor import HostPool
+from voxray.actors.livekit_options import permissions_of, unapplied_options
 from voxray.actors.program import (
     Entrypoint,
     InferenceExecutor,
@@ -102,7 +103,7 @@ def read_info(server: AgentServer, path: str) -> ProgramInfo:
         path=path,
         agent_name=_private(server, "_agent_name"),
         worker_type=_private(server, "_server_type").value,
-        permissions=_permissions(_private(server, "_permissions")),
+        permissions=permissions_of(server),
         has_request_fnc=hooks is not None and hooks.request_fnc is not None,
         has_load_fnc=has_load_fnc,
         # Stock's threshold bounds CPU load; without a load of the program's own it means nothing.
@@ -118,6 +119,7 @@ def read_info(server: AgentServer, path: str) -> ProgramInfo:
         log_level=ServerEnvOption.getvalue(server.log_level, dev),
         job_memory_warn_mb=float(_private(server, "_job_memory_warn_mb")),
         job_memory_limit_mb=float(_private(server, "_job_memory_limit_mb")),
+        unapplied_options=unapplied_options(server, has_load_fnc=has_load_fnc),
     )
 
 
@@ -336,15 +338,3 @@ def _bound_load_fnc(server: AgentServer) -> Callable[[], float] | None:
     takes_server = bool(inspect.signature(load_fnc).parameters)
     function: Callable[..., float] = load_fnc
     return functools.partial(function, server) if takes_server else function
-
-
-def _permissions(permissions: Any) -> bytes:
-    return models.ParticipantPermission(
-        can_publish=permissions.can_publish,
-        can_subscribe=permissions.can_subscribe,
-        can_publish_data=permissions.can_publish_data,
-        can_update_metadata=permissions.can_update_metadata,
-        can_publish_sources=permissions.can_publish_sources,
-        hidden=permissions.hidden,
-        agent=True,
-    ).SerializeToString()

@@ -30,6 +30,7 @@ RAY_MODULES = (
 LIVEKIT_PRIVATE = (
     "actors/livekit_compat.py",
     "actors/livekit_cli_compat.py",
+    "actors/livekit_options.py",
     "actors/rtc_compat.py",
 )
 # Private by its spelling only: what a RecognizeStream's input channel carries at a flush. Every STT

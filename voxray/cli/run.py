@@ -154,6 +154,12 @@ def _introduce(deployment: Deployment, program: Path, *, drains: bool, isolated:
             "job_memory_limit_mb is not applied: calls share a process; "
             "VOXRAY_HOSTS__ISOLATION=process gives each its own"
         )
+    if unapplied := deployment.program.unapplied_options:
+        verb = "are" if len(unapplied) > 1 else "is"
+        console.say(
+            f"{', '.join(unapplied)} of the program {verb} not applied; docs/drop-in.md says what "
+            "stands for each"
+        )
     console.say(f"api and metrics  {deployment.api_url}  (/status /metrics /sd)")
     if deployment.dashboard_url:
         console.say(f"ray dashboard    {deployment.dashboard_url}")
