@@ -41,7 +41,9 @@ class NotFoundError(ConfigError):
 def find_api(
     address: str | None, app: str | None, environment: Mapping[str, str] | None = None
 ) -> ApiAddress:
-    """Return the API to ask: the given address, `VOXRAY_API`, or that of a running app.
+    """Return the API to ask: the given address, that of a running app, or `VOXRAY_API`.
+
+    What was given on the command line counts before the variables.
 
     An address may carry its token as a password, `http://voxray:<token>@host:port`.
 
@@ -51,7 +53,7 @@ def find_api(
     variables = os.environ if environment is None else environment
     if address:
         return _parse(address, "--api")
-    if named := variables.get(_VARIABLE):
+    if not app and (named := variables.get(_VARIABLE)):
         return _parse(named, _VARIABLE)
     runs = read_run_files(variables)
     if wanted := app or variables.get(_APP_VARIABLE):
@@ -150,7 +152,8 @@ def _refusal(api: ApiAddress, path: str, status: int, body: bytes) -> VoxrayErro
     try:
         reason = str(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):
-        reason = f"status {status}"
+        # Every refusal of ours says why.
+        return ProtocolError(f"what answers at {api.url} is no voxray dispatcher (status {status})")
     kind = NotFoundError if status == 404 else VoxrayError
     return kind(f"the dispatcher at {api.url} refuses {path}: {reason}")
 

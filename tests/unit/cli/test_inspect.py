@@ -297,6 +297,9 @@ def test_the_address_can_be_given(api, capsys, monkeypatch, tmp_path):
     assert run(["status", "--json", "--api", f"{api.url}/"]) == 0
     monkeypatch.setenv("VOXRAY_API", api.url)
     assert run(["status", "--json"]) == 0
+    # A name on the command line means that app, whatever the shell's variable says.
+    assert run(["status", "--app", "demo"]) == 2
+    assert "app 'demo' does not run on this machine" in capsys.readouterr().err
     assert run(["status", "--api", "http://127.0.0.1:9"]) == 1
     assert "no dispatcher answers at http://127.0.0.1:9 (connection refused)" in (
         capsys.readouterr().err
@@ -325,8 +328,11 @@ def test_beyond_loopback_the_token_is_asked_for(capsys):
         server.close()
 
 
-@pytest.mark.parametrize("text", ["OK", "[]", "\xff"])
-def test_what_answers_is_something_else(text, capsys):
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [(200, "OK"), (200, "[]"), (200, "\xff"), (404, "<h1>Not here</h1>"), (501, "[]")],
+)
+def test_what_answers_is_something_else(status, text, capsys):
     async def serve():
         app = web.Application()
         app.add_routes([web.get("/status", handle)])
@@ -336,15 +342,16 @@ def test_what_answers_is_something_else(text, capsys):
         return runner
 
     async def handle(_):
-        return web.Response(body=text.encode("latin-1"))
+        return web.Response(status=status, body=text.encode("latin-1"))
 
     thread = LoopThread("other")
     runner = thread.call(serve(), 10)
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         assert run(["status", "--api", url]) == 1
+        said = f" (status {status})" if status != 200 else ""
         assert capsys.readouterr().err == (
-            f"voxray: error: what answers at {url} is no voxray dispatcher\n"
+            f"voxray: error: what answers at {url} is no voxray dispatcher{said}\n"
         )
     finally:
         thread.call(runner.cleanup(), 10)
