@@ -30,8 +30,8 @@ class Listener(Protocol):
 class AudioSource:
     """Audio that goes up once and feeds every stream that was opened on it."""
 
-    def __init__(self, sink: EventSink) -> None:
-        self.log = InputLog()
+    def __init__(self, sink: EventSink, log: InputLog | None = None) -> None:
+        self.log = InputLog() if log is None else log
         self._sink = sink
         self._listeners: list[Listener] = []
 

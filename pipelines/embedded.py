@@ -20,7 +20,7 @@ from voxray.pipelines.embedded_stream import EmbeddedStream
 from voxray.pipelines.engine_host import EngineHost
 from voxray.pipelines.engines.phrase_cache import PhraseCache
 from voxray.pipelines.engines.registry import EngineSpec
-from voxray.pipelines.streams import InferenceStream
+from voxray.pipelines.streams import LIVE, InferenceStream, StreamTerms
 
 logger = logging.getLogger(__name__)
 
@@ -150,6 +150,7 @@ class EmbeddedInferenceClient:
         options: Mapping[str, Any],
         *,
         traceparent: str = "",  # noqa: ARG002 - what happens in this process is in its own trace
+        terms: StreamTerms = LIVE,
     ) -> InferenceStream:
         """Open a stream to an engine, named by its name or its kind.
 
@@ -160,7 +161,11 @@ class EmbeddedInferenceClient:
         """
         if self._closed:
             raise StreamClosedError(f"engine {engine} was asked for after the client was closed")
-        stream = EmbeddedStream(self._engines.loop, on_close=lambda: self._streams.discard(stream))
+        stream = EmbeddedStream(
+            self._engines.loop,
+            on_close=lambda: self._streams.discard(stream),
+            recording_s=terms.recording_s,
+        )
         self._streams.add(stream)
         try:
             await self._engines.open(engine, options, stream)

@@ -42,9 +42,12 @@ _End: TypeAlias = StreamEndedError | EngineError
 class Inlet:
     """Input that a full engine stream can't take yet, in order. For the engines' loop only."""
 
-    def __init__(self, engine: EngineStream, sink: EventSink) -> None:
+    def __init__(
+        self, engine: EngineStream, sink: EventSink, *, backlog_s: float = _BACKLOG_S
+    ) -> None:
         self._engine = engine
         self._sink = sink
+        self._backlog_s = backlog_s
         self._waiting: deque[EngineInput | _Pcm] = deque()
         self._waiting_s = 0.0
 
@@ -53,7 +56,7 @@ class Inlet:
         self._waiting.append(item)
         self._waiting_s += _seconds(item)
         self.drain()
-        if self._waiting_s > _BACKLOG_S:
+        if self._waiting_s > self._backlog_s:
             self._drop()
 
     def drain(self) -> None:
@@ -78,7 +81,7 @@ class Inlet:
         dropped = 0
         kept: deque[EngineInput | _Pcm] = deque()
         for item in self._waiting:
-            if self._waiting_s > _BACKLOG_S and isinstance(item, tuple):
+            if self._waiting_s > self._backlog_s and isinstance(item, tuple):
                 self._waiting_s -= _seconds(item)
                 dropped += 1
             else:
@@ -91,11 +94,16 @@ class EmbeddedStream:
     """An `InferenceStream` for the loop that it was made on."""
 
     def __init__(
-        self, engine_loop: asyncio.AbstractEventLoop, on_close: Callable[[], None]
+        self,
+        engine_loop: asyncio.AbstractEventLoop,
+        on_close: Callable[[], None],
+        *,
+        recording_s: float = 0.0,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._engine_loop = engine_loop
         self._on_close = on_close
+        self._backlog_s = max(_BACKLOG_S, recording_s + 1.0)
         self._results: Channel[EngineOutput] = Channel(_OUTPUT_LIMIT)
         self._error: EngineError | None = None
         self._input_ended = False
@@ -113,7 +121,7 @@ class EmbeddedStream:
     def connect(self, engine: EngineStream, sink: EventSink) -> None:
         """Say which engine stream is behind this one. On the engines' loop."""
         self._engine = engine
-        self._inlet = Inlet(engine, sink)
+        self._inlet = Inlet(engine, sink, backlog_s=self._backlog_s)
 
     def push_audio(self, pcm: bytes, rate: int) -> None:
         """Hand in 16-bit little-endian mono PCM at `rate` Hz.

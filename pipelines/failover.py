@@ -116,6 +116,11 @@ class ReopenBudget:
         self._window_s = window_s
         self._moments: deque[float] = deque()
 
+    @property
+    def spent(self) -> bool:
+        """Whether there was a budget, and it was spent."""
+        return bool(self._moments)
+
     def spend(self, now_s: float) -> bool:
         """Take one reopening from the budget; return whether there was one left."""
         while self._moments and self._moments[0] <= now_s - self._window_s:

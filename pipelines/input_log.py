@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from voxray.pipelines.audio import BYTES_PER_SAMPLE
+from voxray.pipelines.audio import BYTES_PER_SAMPLE, MAX_RATE
 from voxray.pipelines.engines.base import EndOfInput, FlushInput, TextInput
 
 RETAINED_S = 30.0
@@ -144,6 +144,16 @@ class InputLog:
         self._first += 1
         self._bytes -= _size(entry.item)
         return entry
+
+
+def recording_log(seconds: float) -> InputLog:
+    """Return a log that holds a whole recording, and never less than that of a live call."""
+    return InputLog(
+        retained_s=max(RETAINED_S, seconds + 1.0),
+        # The highest rate there is, and frames of 10 ms: a recording drops nothing.
+        retained_bytes=max(RETAINED_BYTES, int(seconds * MAX_RATE * BYTES_PER_SAMPLE) + 1),
+        retained_entries=max(RETAINED_ENTRIES, int(seconds * 1000)),
+    )
 
 
 def _size(item: LogItem) -> int:

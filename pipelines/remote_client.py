@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, assert_never
 
-from voxray.base.errors import PeerFailedError, StreamClosedError, VoxrayError
+from voxray.base.errors import PeerFailedError, StreamClosedError, StreamGivenUpError, VoxrayError
 from voxray.base.ids import HostId, ReplicaId
 from voxray.base.lifecycle import TaskOwner
 from voxray.base.timing import Backoff, Clock
@@ -24,9 +24,11 @@ from voxray.pipelines.failover import (
     Wait,
     end_of,
 )
+from voxray.pipelines.input_log import recording_log
 from voxray.pipelines.remote_stream import RemoteStream
 from voxray.pipelines.routing import Replica, ReplicaView
 from voxray.pipelines.stream_client import ConnectionSettings, ReplicaConnection
+from voxray.pipelines.streams import LIVE, StreamTerms
 from voxray.pipelines.wire import messages as m
 
 WAIT_S = 5.0
@@ -123,6 +125,7 @@ class RemoteInferenceClient:
         options: Mapping[str, Any],
         *,
         traceparent: str = "",
+        terms: StreamTerms = LIVE,
         source: AudioSource | None = None,
     ) -> RemoteStream:
         """Open a stream to an engine, named by its name or its kind (`vad`, `stt`, `tts`).
@@ -131,6 +134,7 @@ class RemoteInferenceClient:
             engine: the engine's name or kind.
             options: the engine's options; must be what JSON can say.
             traceparent: W3C trace context of the call.
+            terms: what the stream wants of us.
             source: audio that the stream shares with others; None gives it its own.
 
         Raises:
@@ -145,13 +149,13 @@ class RemoteInferenceClient:
         stream = RemoteStream(
             self._last_key,
             m.Open(0, engine, 0, options, traceparent),
-            source or self.new_source(),
+            source or self._source_for(terms),
             on_failure=self._reopen_later,
             on_end=self._forget,
         )
-        self._streams[stream] = ReopenBudget()
+        self._streams[stream] = ReopenBudget() if terms.moves else ReopenBudget(reopens=0)
         try:
-            error = await self._place(stream)
+            error = await self._place(stream, terms.wait_s)
         except BaseException:
             await stream.aclose()
             raise
@@ -170,13 +174,16 @@ class RemoteInferenceClient:
         for connection in list(self._unclosed):
             await self._close(connection)
 
-    async def _place(self, stream: RemoteStream) -> VoxrayError | None:
+    def _source_for(self, terms: StreamTerms) -> AudioSource:
+        return AudioSource(self._sink, recording_log(terms.recording_s))
+
+    async def _place(self, stream: RemoteStream, wait_s: float | None = None) -> VoxrayError | None:
         """Find a replica that serves the stream; return why there is none."""
         search = Search(
             stream.engine,
             node=self._node,
             now_s=self._clock.monotonic(),
-            wait_s=self.wait_s,
+            wait_s=self.wait_s if wait_s is None else wait_s,
             rng=self._rng,
         )
         while not stream.ended:
@@ -244,8 +251,9 @@ class RemoteInferenceClient:
         elif self._streams[stream].spend(now_s):
             self._tasks.spawn("reopen", self._reopen(stream, now_s))
         else:
-            reason = f"the stream lost its replica again and again, at last: {failure.message}"
-            stream.finish(PeerFailedError(reason))
+            reason = f"the stream lost its replica and is not moved any more: {failure.message}"
+            error = StreamGivenUpError if self._streams[stream].spent else PeerFailedError
+            stream.finish(error(reason))
 
     async def _reopen(self, stream: RemoteStream, lost_s: float) -> None:
         error = await self._place(stream)

@@ -32,6 +32,12 @@ class _Runtime:
             self.engines = EmbeddedEngines(NullSink(), SystemClock())
         return self.engines
 
+    def here(self, loop: asyncio.AbstractEventLoop) -> InferenceClient:
+        client = self.clients.get(loop)
+        if client is None:
+            client = self.clients[loop] = EmbeddedInferenceClient(self.embedded())
+        return client
+
 
 _runtime = _Runtime()
 
@@ -57,18 +63,28 @@ def current() -> InferenceClient:
     """
     loop = asyncio.get_running_loop()
     with _runtime.lock:
-        if _runtime.installed is not None:
-            return _runtime.installed
-        client = _runtime.clients.get(loop)
-        if client is None:
-            client = _runtime.clients[loop] = EmbeddedInferenceClient(_runtime.embedded())
-        return client
+        return _runtime.installed or _runtime.here(loop)
 
 
-def prewarm(engine: str) -> None:
-    """Begin to load an engine where it runs in this process; replicas have theirs loaded."""
+def local() -> InferenceClient:
+    """Return the client for the running event loop to the engines of this very process.
+
+    Raises:
+        RuntimeError: no event loop is running.
+    """
+    loop = asyncio.get_running_loop()
     with _runtime.lock:
-        if _runtime.installed is None:
+        return _runtime.here(loop)
+
+
+def prewarm(engine: str, *, here: bool = False) -> None:
+    """Begin to load an engine into this process.
+
+    Where replicas serve the process they have theirs loaded: nothing is done then, unless the
+    engine is wanted `here` all the same.
+    """
+    with _runtime.lock:
+        if here or _runtime.installed is None:
             _runtime.embedded().warm(engine)
 
 

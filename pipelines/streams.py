@@ -6,9 +6,31 @@ Everything here is for one event loop: calls and results stay on the loop that o
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from voxray.pipelines.engines.base import EngineInfo, EngineOutput
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamTerms:
+    """What a stream wants of its client.
+
+    Attributes:
+        wait_s: seconds to look for a replica; None takes the client's own patience.
+        moves: whether the client goes on with it on another replica when one is lost; otherwise
+            it ends with `PeerFailedError` at once, and its reader knows what to do.
+        recording_s: seconds of a recording that is pushed in one go: all of it is kept until it
+            was worked through, also where a live call's audio would be dropped by then.
+    """
+
+    wait_s: float | None = None
+    moves: bool = True
+    recording_s: float = 0.0
+
+
+LIVE = StreamTerms()
+"""The terms of a live call."""
 
 
 class InferenceStream(Protocol):
@@ -65,7 +87,12 @@ class InferenceClient(Protocol):
     """Opens streams to engines, for all calls of a process."""
 
     async def open(
-        self, engine: str, options: Mapping[str, Any], *, traceparent: str = ""
+        self,
+        engine: str,
+        options: Mapping[str, Any],
+        *,
+        traceparent: str = "",
+        terms: StreamTerms = LIVE,
     ) -> InferenceStream:
         """Open a stream to an engine, named by its name or its kind (`vad`, `stt`, `tts`).
 

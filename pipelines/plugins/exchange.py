@@ -10,14 +10,26 @@ from voxray.base.lifecycle import TaskOwner
 from voxray.observability.tracing import traceparent_of
 from voxray.pipelines import runtime
 from voxray.pipelines.engines.base import EngineOutput
-from voxray.pipelines.streams import InferenceStream
+from voxray.pipelines.streams import LIVE, InferenceClient, InferenceStream, StreamTerms
 
 
 @asynccontextmanager
 async def opened(
-    engine: str, options: Mapping[str, Any], timeout_s: float
+    engine: str,
+    options: Mapping[str, Any],
+    timeout_s: float,
+    *,
+    terms: StreamTerms = LIVE,
+    client: InferenceClient | None = None,
 ) -> AsyncIterator[InferenceStream]:
     """Open a stream in the trace of the caller, and close it at the end.
+
+    Args:
+        engine: the engine's name or kind.
+        options: the engine's options.
+        timeout_s: seconds until it has to be open.
+        terms: what the stream wants of the client.
+        client: who opens it; None takes the one of this process.
 
     Raises:
         EngineConfigError: no such engine, or it can't do what the options ask.
@@ -26,7 +38,9 @@ async def opened(
     """
     try:
         async with asyncio.timeout(timeout_s):
-            stream = await runtime.current().open(engine, options, traceparent=traceparent_of())
+            stream = await (client or runtime.current()).open(
+                engine, options, traceparent=traceparent_of(), terms=terms
+            )
     except TimeoutError:
         # Without its cause: livekit-agents prints the first one of the chain, a cancellation.
         raise DeadlineError(f"engine {engine} opened no stream within {timeout_s:g} s") from None

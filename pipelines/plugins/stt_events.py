@@ -33,7 +33,8 @@ class SpeechEvents:
 
     def __init__(self, request_id: str, *, interim_results: bool) -> None:
         self._request_id = request_id
-        self._interim_results = interim_results
+        self.interim_results = interim_results
+        """Whether transcripts are told before they are certain."""
         self._speaking = False
         self._end_is_told = False
         self._unbilled_s = 0.0
@@ -67,7 +68,7 @@ class SpeechEvents:
         return started
 
     def _interim(self, output: TranscriptOutput, times: StreamTimes) -> list[stt.SpeechEvent]:
-        if not output.text or not self._interim_results:
+        if not output.text or not self.interim_results:
             return []
         words = self._event(
             stt.SpeechEventType.INTERIM_TRANSCRIPT, alternatives=[speech_data(output, times)]

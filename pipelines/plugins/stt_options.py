@@ -1,6 +1,7 @@
 """What `voxray.STT` is told, and what it tells its engine. Pure but for reading a grammar."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ class STTOptions:
     grammar: str | None = None
     language_model: str | None = None
     dictionary: str | None = None
-    language: str = "en"
+    language: str | None = "en"
     interim_results: bool = True
     activation_threshold: float | None = None
     min_speech_duration: float | None = None
     min_silence_duration: float | None = None
     prefix_padding_duration: float | None = None
+    engine_options: Mapping[str, Any] = field(default_factory=dict)
 
     def for_engine(self) -> dict[str, Any]:
         """Return the engine's options; what was not given is the engine's to choose."""
@@ -34,7 +36,8 @@ class STTOptions:
             "min_silence_s": self.min_silence_duration,
             "prefix_padding_s": self.prefix_padding_duration,
         }
-        return {name: value for name, value in given.items() if value is not None}
+        named = {name: value for name, value in given.items() if value is not None}
+        return named | dict(self.engine_options)
 
 
 def read_grammar(grammar: str | Path | None) -> str | None:

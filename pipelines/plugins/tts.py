@@ -1,7 +1,8 @@
 """`voxray.TTS`: speech synthesis from the shared engine, for any livekit-agents program."""
 
 import dataclasses
-import weakref
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Never
 
@@ -16,12 +17,12 @@ from livekit.agents.types import (
 from livekit.agents.utils import is_given, shortuuid
 
 from voxray.base.errors import VoxrayError
-from voxray.pipelines import runtime
 from voxray.pipelines.audio import samples_to_pcm
-from voxray.pipelines.engines.base import EngineInfo, Samples, SpeechOutput
+from voxray.pipelines.engines.base import Samples, SpeechOutput
 from voxray.pipelines.plugins.exchange import opened, outputs
 from voxray.pipelines.plugins.failures import api_error
 from voxray.pipelines.plugins.frames import mono_frame
+from voxray.pipelines.plugins.shared import SharedEngine
 from voxray.pipelines.sentences import sentences
 
 _SAMPLE_RATE = 22_050
@@ -34,70 +35,58 @@ _SILENCE_S = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class _Options:
-    voice: str
+    voice: str | None
     rate: int | None
+    engine_options: Mapping[str, Any]
 
     def for_engine(self) -> dict[str, Any]:
         given = {"voice": self.voice, "rate": self.rate}
-        return {name: value for name, value in given.items() if value is not None}
+        named = {name: value for name, value in given.items() if value is not None}
+        return named | dict(self.engine_options)
 
 
-class TTS(tts.TTS[Never]):
+class TTS(SharedEngine["ChunkedStream"], tts.TTS[Never]):
     """Speech synthesis in voxray's shared inference; audio comes as it is made."""
 
     def __init__(
         self,
         *,
-        voice: str = "en-us",
+        voice: str | None = None,
         rate: int | None = None,
         sample_rate: int = _SAMPLE_RATE,
         engine: str = "tts",
+        engine_options: Mapping[str, Any] | None = None,
     ) -> None:
         """Prepare; the engine is asked for when there is something to say.
 
         Args:
-            voice: name of a voice of the engine.
+            voice: name of a voice of the engine; None takes the engine's own.
             rate: words a minute; None takes the engine's own.
             sample_rate: Hz of the audio handed out; an engine of another rate is resampled.
             engine: name of an engine, or `tts` for the default one.
+            engine_options: further options that the engine understands, by its own names.
         """
-        super().__init__(
+        SharedEngine.__init__(self, engine)
+        tts.TTS.__init__(
+            self,
             # The session cuts the text into sentences: the first is heard while others are made.
             capabilities=tts.TTSCapabilities(streaming=False),
             sample_rate=sample_rate,
             num_channels=1,
         )
-        self._engine = engine
-        self._info: EngineInfo | None = None
-        self._options = _Options(voice=voice, rate=rate)
-        self._streams: weakref.WeakSet[ChunkedStream] = weakref.WeakSet()
-
-    @property
-    def model(self) -> str:
-        """The model that serves it; the engine's name before the first stream is open."""
-        return self._info.model if self._info else self._engine
-
-    @property
-    def provider(self) -> str:
-        """Who provides the model."""
-        return self._info.provider if self._info else "voxray"
-
-    def prewarm(self) -> None:
-        """Have the engine loaded where it runs in this process."""
-        runtime.prewarm(self._engine)
-
-    def note_engine(self, info: EngineInfo) -> None:
-        """Remember what serves the streams, for metrics and spans."""
-        self._info = info
+        self._options = _Options(voice=voice, rate=rate, engine_options=dict(engine_options or {}))
 
     def update_options(
-        self, *, voice: NotGivenOr[str] = NOT_GIVEN, rate: NotGivenOr[int | None] = NOT_GIVEN
+        self,
+        *,
+        voice: NotGivenOr[str | None] = NOT_GIVEN,
+        rate: NotGivenOr[int | None] = NOT_GIVEN,
+        engine_options: NotGivenOr[Mapping[str, Any]] = NOT_GIVEN,
     ) -> None:
         """Change options for what is said from now on."""
-        if is_given(voice):
-            self._options = dataclasses.replace(self._options, voice=voice)
-        if is_given(rate):
-            self._options = dataclasses.replace(self._options, rate=rate)
+        given = {"voice": voice, "rate": rate, "engine_options": engine_options}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if is_given(value)}
+        self._options = dataclasses.replace(self._options, **changes)
 
     def synthesize(
         self, text: str, *, conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS
@@ -106,11 +95,6 @@ class TTS(tts.TTS[Never]):
         stream = ChunkedStream(self, text, self._engine, self._options, conn_options)
         self._streams.add(stream)
         return stream
-
-    async def aclose(self) -> None:
-        """End all streams."""
-        for stream in tuple(self._streams):
-            await stream.aclose()
 
 
 class ChunkedStream(tts.ChunkedStream):
@@ -139,11 +123,13 @@ class ChunkedStream(tts.ChunkedStream):
             frame_size_ms=_FRAME_MS,
         )
         made = False
+        asked_at = time.perf_counter()
         try:
             async with opened(
                 self._engine, self._options.for_engine(), self._conn_options.timeout
             ) as stream:
                 self._parent.note_engine(stream.info)
+                self._acquire_time = time.perf_counter() - asked_at
                 voice = _Voice(stream.info.sample_rate, rate)
                 for sentence in sentences(self._input_text):
                     # Each waits for its turn by itself, so a long text keeps nobody waiting.

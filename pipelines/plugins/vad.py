@@ -4,22 +4,23 @@ import asyncio
 import dataclasses
 import logging
 import random
-import weakref
-from typing import Any
+from typing import Any, get_args
 
 from livekit import rtc
 from livekit.agents import vad
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, NotGivenOr
-from livekit.agents.utils import is_given, log_exceptions
+from livekit.agents.utils import aio, is_given, log_exceptions
 
 from voxray.base.errors import VoxrayError
 from voxray.base.timing import Backoff, SystemClock
 from voxray.pipelines import runtime
-from voxray.pipelines.engines.base import EngineInfo, ProbabilityOutput
-from voxray.pipelines.plugins.exchange import exchange, opened, outputs
+from voxray.pipelines.engines.base import ProbabilityOutput
+from voxray.pipelines.plugins.exchange import exchange, outputs
 from voxray.pipelines.plugins.failures import api_error
 from voxray.pipelines.plugins.frames import mono_pcm
+from voxray.pipelines.plugins.shared import SharedEngine
 from voxray.pipelines.plugins.vad_edges import VADOptions
+from voxray.pipelines.plugins.vad_places import EnginePlaces, Placement
 from voxray.pipelines.plugins.vad_segment import VADSegment
 from voxray.pipelines.streams import InferenceStream
 
@@ -28,13 +29,12 @@ logger = logging.getLogger(__name__)
 _WINDOW_S = 0.032
 # 512 samples at 16 kHz: how often Silero has something to say.
 _RETRIES = DEFAULT_API_CONNECT_OPTIONS.max_retry
-_OPEN_TIMEOUT_S = DEFAULT_API_CONNECT_OPTIONS.timeout
 # A VAD has no connect options of its own in livekit-agents; the defaults of the others do.
 _BACKOFF = Backoff(first_s=0.1, limit_s=2.0)
 # A call is deaf meanwhile: begin sooner than the others.
 
 
-class VAD(vad.VAD):
+class VAD(SharedEngine["VADStream"], vad.VAD):
     """Voice activity detection in voxray's shared inference.
 
     Options, defaults and events are those of the VAD that livekit-agents bundles.
@@ -48,9 +48,13 @@ class VAD(vad.VAD):
         prefix_padding_duration: seconds before the speech that belong to its frames.
         max_buffered_speech: seconds of speech that its frames hold at most.
         engine: name of an engine, or `vad` for the default one.
+        placement: `replica` takes the shared replicas, and goes on in this process while none of
+            them serves the call; `host` always runs the engine in this process, in one batch for
+            all of its calls.
 
     Raises:
-        ValueError: a duration is negative, or the deactivation threshold is not positive.
+        ValueError: a duration is negative, the deactivation threshold is not positive, or there
+            is no such placement.
     """
 
     def __init__(  # noqa: PLR0913 - the option names of livekit-agents' own VAD
@@ -63,11 +67,14 @@ class VAD(vad.VAD):
         prefix_padding_duration: float = 0.5,
         max_buffered_speech: float = 60.0,
         engine: str = "vad",
+        placement: Placement = "replica",
     ) -> None:
         """Prepare; the engine is asked for when the first audio comes."""
-        super().__init__(capabilities=vad.VADCapabilities(update_interval=_WINDOW_S))
-        self._engine = engine
-        self._info: EngineInfo | None = None
+        if placement not in get_args(Placement):
+            raise ValueError(f"placement is {' or '.join(get_args(Placement))}, not {placement}")
+        self._placement = placement
+        SharedEngine.__init__(self, engine)
+        vad.VAD.__init__(self, capabilities=vad.VADCapabilities(update_interval=_WINDOW_S))
         self._options = VADOptions(
             activation_threshold=activation_threshold,
             deactivation_threshold=(
@@ -78,22 +85,11 @@ class VAD(vad.VAD):
             prefix_padding_duration=prefix_padding_duration,
             max_buffered_speech=max_buffered_speech,
         )
-        self._streams: weakref.WeakSet[VADStream] = weakref.WeakSet()
 
     @classmethod
     def load(cls, **options: Any) -> "VAD":
         """Return a VAD, as `silero.VAD.load` does; takes the options of the constructor."""
         return cls(**options)
-
-    @property
-    def model(self) -> str:
-        """The model that serves it; the engine's name before the first stream is open."""
-        return self._info.model if self._info else self._engine
-
-    @property
-    def provider(self) -> str:
-        """Who provides the model."""
-        return self._info.provider if self._info else "voxray"
 
     @property
     def min_silence_duration(self) -> float:
@@ -102,17 +98,13 @@ class VAD(vad.VAD):
 
     def prewarm(self) -> None:
         """Have the engine loaded where it runs in this process."""
-        runtime.prewarm(self._engine)
+        runtime.prewarm(self._engine, here=self._placement == "host")
 
     def stream(self) -> "VADStream":
         """Return a stream for the audio of one call."""
-        stream = VADStream(self, self._engine, self._options)
+        stream = VADStream(self, EnginePlaces(self._engine, self._placement), self._options)
         self._streams.add(stream)
         return stream
-
-    def note_engine(self, info: EngineInfo) -> None:
-        """Remember what serves the streams, for metrics and spans."""
-        self._info = info
 
     def update_options(
         self,
@@ -146,10 +138,10 @@ class VAD(vad.VAD):
 class VADStream(vad.VADStream):
     """The audio of one call: frames of any rate in, events out."""
 
-    def __init__(self, parent: VAD, engine: str, options: VADOptions) -> None:
+    def __init__(self, parent: VAD, places: EnginePlaces, options: VADOptions) -> None:
         super().__init__(parent)
         self._parent = parent
-        self._engine = engine
+        self._places = places
         self._options = options
         self._rate = 0
         self._segment: VADSegment | None = None
@@ -170,47 +162,56 @@ class VADStream(vad.VADStream):
 
     @log_exceptions(logger=logger)
     async def _main_task(self) -> None:
-        async for item in self._input_ch:
-            if isinstance(item, rtc.AudioFrame):
-                self._rate = self._rate or item.sample_rate
-                await self._hear_segment(item)
+        try:
+            async for item in self._input_ch:
+                if isinstance(item, rtc.AudioFrame):
+                    self._rate = self._rate or item.sample_rate
+                    await self._hear_segment(item)
+        finally:
+            await self._places.aclose()
 
     async def _hear_segment(self, frame: rtc.AudioFrame) -> None:
         # A flush is a new stream of the engine, not a message to it: what was pushed before is
         # told to its end, and nothing of it can reach into what comes after.
         segment = self._segment = VADSegment(self._rate, self._options, SystemClock())
         waiting: list[rtc.AudioFrame] = [frame]
-        self._segment_over = False
+        self._segment_over = told = False
         self._failures = 0
-        while not self._segment_over:
+        while not told:
             try:
-                async with opened(self._engine, {}, _OPEN_TIMEOUT_S) as stream:
+                async with self._places.opened() as stream:
                     self._parent.note_engine(stream.info)
-                    segment.attach(stream.info.sample_rate)
+                    if again := segment.attach(stream.info.sample_rate):
+                        stream.push_audio(again, segment.rate)
                     feeding = self._feed(stream, segment, waiting)
                     await exchange("vad", feeding, self._listen(stream, segment))
-                    return
+                    told = self._segment_over
             except VoxrayError as error:
                 self._failures += 1
                 if not error.retryable or self._failures > _RETRIES:
                     raise api_error(error) from error
-                delay_s = _BACKOFF.delay_s(self._failures, self._rng)
                 logger.warning(
                     "VAD stream was lost, opening another",
-                    extra={"reason": str(error), "attempt": self._failures, "delay_s": delay_s},
+                    extra={"reason": str(error), "attempt": self._failures},
                 )
-                await asyncio.sleep(delay_s)
+                if self._failures > 1:  # Once at once: a call is deaf meanwhile.
+                    await asyncio.sleep(_BACKOFF.delay_s(self._failures, self._rng))
 
     async def _feed(
         self, stream: InferenceStream, segment: VADSegment, waiting: list[rtc.AudioFrame]
     ) -> None:
+        """Hand audio on until the segment is over, or a better place for it was found."""
         while waiting:
             self._push(stream, segment, waiting.pop())
-        async for item in self._input_ch:
-            if not isinstance(item, rtc.AudioFrame):
-                break
-            self._push(stream, segment, item)
-        self._segment_over = True
+        while not self._segment_over and not (self._places.should_move and segment.idle):
+            try:
+                item = await self._input_ch.recv()
+            except aio.ChanClosed:
+                item = None
+            if isinstance(item, rtc.AudioFrame):
+                self._push(stream, segment, item)
+            else:
+                self._segment_over = True
         stream.end_input()
 
     def _push(self, stream: InferenceStream, segment: VADSegment, frame: rtc.AudioFrame) -> None:

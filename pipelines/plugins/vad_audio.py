@@ -3,6 +3,11 @@
 from collections import deque
 
 _BYTES_PER_SAMPLE = 2
+CONTEXT_S = 0.48
+"""Audio before it that a model is given when it takes a call over: 15 windows of Silero."""
+_STEP_S = 0.16
+# Five windows are a whole number of samples at every usual rate, so that windows stay where
+# they would have been.
 _LONGEST_WAIT_S = 30.0
 # Audio that no window has come back for. More than this means that the engine never saw it.
 
@@ -16,6 +21,7 @@ class VADAudio:
     def __init__(self, rate: int, padding_s: float, max_speech_s: float) -> None:
         self.rate = rate
         self._waiting = bytearray()
+        self._context = bytearray()
         self._speech = bytearray()
         self._remainder = 0
         self._pushed = 0
@@ -50,6 +56,8 @@ class VADAudio:
         whole, self._remainder = divmod(samples * self.rate + self._remainder, engine_rate)
         pcm = bytes(self._waiting[: whole * _BYTES_PER_SAMPLE])
         del self._waiting[: len(pcm)]
+        self._context += pcm
+        del self._context[: -int(CONTEXT_S * self.rate) * _BYTES_PER_SAMPLE]
         self._taken += len(pcm) // _BYTES_PER_SAMPLE
         self._speech += pcm[: max(0, self._limit - len(self._speech))]
         return pcm
@@ -79,10 +87,16 @@ class VADAudio:
         if len(self._speech) > self._padding:
             del self._speech[: len(self._speech) - self._padding]
 
-    def lose(self) -> None:
-        """Forget what waits for a window that never comes."""
-        self._skip(len(self._waiting))
+    def again(self) -> tuple[bytes, bytes]:
+        """Return what a new stream of an engine is given first.
+
+        That is audio that was judged already, for the model to find into it, and the audio that
+        waits for its windows still.
+        """
         self._remainder = 0
+        step = int(_STEP_S * self.rate) * _BYTES_PER_SAMPLE
+        context = len(self._context) // step * step
+        return bytes(self._context[len(self._context) - context :]), bytes(self._waiting)
 
     def _skip(self, count: int) -> None:
         del self._waiting[:count]

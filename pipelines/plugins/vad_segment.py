@@ -40,14 +40,22 @@ class VADSegment:
         self._edges.options = options
         self._audio.configure(options.prefix_padding_duration, options.max_buffered_speech)
 
-    def attach(self, engine_rate: int) -> None:
-        """Go on with a new stream of an engine; what the one before left unheard is lost.
+    @property
+    def idle(self) -> bool:
+        """Whether nobody speaks just now, or begins to."""
+        return self._edges.idle
 
-        Speech that had begun goes on: its end is still found in the audio to come.
+    def attach(self, engine_rate: int) -> bytes:
+        """Go on with a new stream of an engine; return the audio that it has to be given first.
+
+        Speech that had begun goes on, and nothing of the audio is lost: what the stream before
+        left unheard is heard now.
         """
         self._engine_rate = engine_rate
-        self._heard_upto = 0
-        self._audio.lose()
+        context, unheard = self._audio.again()
+        # Windows up to here were judged already.
+        self._heard_upto = len(context) // 2 * engine_rate // self.rate
+        return context + unheard
 
     def push(self, pcm: bytes) -> None:
         """Take audio that goes to the engine now."""

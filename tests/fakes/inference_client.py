@@ -7,6 +7,7 @@ from typing import Any
 from voxray.base.channel import Channel
 from voxray.base.errors import StreamClosedError, StreamEndedError, StreamFinishedError
 from voxray.pipelines.engines.base import EngineInfo, EngineKind, EngineOutput
+from voxray.pipelines.streams import LIVE, StreamTerms
 
 
 def engine_info(kind: str, sample_rate: int = 16_000) -> EngineInfo:
@@ -22,7 +23,14 @@ def engine_info(kind: str, sample_rate: int = 16_000) -> EngineInfo:
 class FakeStream:
     """Records what is pushed; `said` is told of each input."""
 
-    def __init__(self, info: EngineInfo, options: Mapping[str, Any], traceparent: str) -> None:
+    def __init__(
+        self,
+        info: EngineInfo,
+        options: Mapping[str, Any],
+        traceparent: str,
+        terms: StreamTerms = LIVE,
+    ) -> None:
+        self.terms = terms
         self.info = info
         self.options = dict(options)
         self.traceparent = traceparent
@@ -89,9 +97,10 @@ class FakeStream:
 
 
 class FakeInferenceClient:
-    """Hands out fake streams; raises the `refusals` first, one an open."""
+    """Hands out fake streams; raises the `refusals` first, one an open, or always `refuses`."""
 
-    def __init__(self, sample_rate: int = 16_000) -> None:
+    def __init__(self, sample_rate: int = 16_000, refuses: Exception | None = None) -> None:
+        self.refuses = refuses
         self.sample_rate = sample_rate
         self.refusals: list[Exception] = []
         self.streams: list[FakeStream] = []
@@ -99,13 +108,20 @@ class FakeInferenceClient:
         self._stream_came = asyncio.Event()
 
     async def open(
-        self, engine: str, options: Mapping[str, Any], *, traceparent: str = ""
+        self,
+        engine: str,
+        options: Mapping[str, Any],
+        *,
+        traceparent: str = "",
+        terms: StreamTerms = LIVE,
     ) -> FakeStream:
         self.opened.append(engine)
         if self.refusals:
             raise self.refusals.pop(0)
+        if self.refuses is not None:
+            raise self.refuses
         kind = engine if engine in ("vad", "stt", "tts") else "stt"
-        stream = FakeStream(engine_info(kind, self.sample_rate), options, traceparent)
+        stream = FakeStream(engine_info(kind, self.sample_rate), options, traceparent, terms)
         self.streams.append(stream)
         self._stream_came.set()
         return stream

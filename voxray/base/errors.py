@@ -108,5 +108,9 @@ class PeerFailedError(StreamEndedError):
     retryable: ClassVar[bool] = True
 
 
+class StreamGivenUpError(PeerFailedError):
+    """The stream lost replica after replica: its input may be what fails them."""
+
+
 class StreamFinishedError(StreamEndedError):
     """The other side said everything it had to say."""

@@ -7,7 +7,13 @@ from livekit.agents import APIConnectionError, APIConnectOptions, APIStatusError
 from livekit.agents.utils.audio import AudioBuffer
 
 from tests.fakes.inference_client import FakeInferenceClient
-from voxray.base.errors import CapacityError, EngineConfigError, EngineError, PeerFailedError
+from voxray.base.errors import (
+    CapacityError,
+    EngineConfigError,
+    EngineError,
+    PeerFailedError,
+    StreamGivenUpError,
+)
 from voxray.pipelines.engines.base import TranscriptOutput
 from voxray.pipelines.plugins.stt import STT
 
@@ -244,3 +250,87 @@ async def test_the_plugin_ends_its_streams(client: FakeInferenceClient) -> None:
 
     assert engine.closed
     assert await finals(stream) == []
+
+
+async def test_what_a_lost_stream_left_unsaid_is_said_again(client: FakeInferenceClient) -> None:
+    stream = STT().stream(conn_options=NOW)
+    stream.start_time_offset = 5.0
+    for _ in range(3):
+        stream.push_frame(audio(1.0))
+    first = await client.stream()
+    await first.until(3)
+    first.emit(final("one", 0.2, 1.0))
+    first.fail(PeerFailedError("no replica for engine stt in 5 s"))
+    stream.flush()
+    second = await client.stream(1)
+    frame = (bytes(48_000), 24_000)
+    assert await second.until(3) == [frame, frame, "<flush>"]
+    second.emit(final("two", 0.5, 1.5))
+    stream.end_input()
+    second.finish()
+
+    one, two = await finals(stream)
+    assert (one.text, two.text) == ("one", "two")
+    # Two seconds of audio were given again: they began before this attempt.
+    assert two.start_time < one.start_time
+    await stream.aclose()
+
+
+async def test_what_may_have_failed_replicas_is_not_said_again(
+    client: FakeInferenceClient,
+) -> None:
+    stream = STT().stream(conn_options=NOW)
+    stream.push_frame(audio(1.0))
+    first = await client.stream()
+    await first.until(1)
+    first.fail(StreamGivenUpError("the stream lost replica after replica"))
+    second = await client.stream(1)
+    stream.end_input()
+    assert await second.until(1) == ["<end>"]
+    second.finish()
+    assert await finals(stream) == []
+    await stream.aclose()
+
+
+async def test_every_option_changes_at_run_time(client: FakeInferenceClient) -> None:
+    recognizer = STT(engine_options={"prompt": "names"})
+    recognizer.update_options(
+        grammar="g",
+        language_model=Path("model"),
+        dictionary="dictionary",
+        language=None,
+        interim_results=False,
+        activation_threshold=0.6,
+        min_speech_duration=0.1,
+        min_silence_duration=0.2,
+        prefix_padding_duration=0.3,
+    )
+    stream = recognizer.stream()
+    engine = await client.stream()
+    assert engine.options == {
+        "grammar": "g",
+        "language_model": "model",
+        "dictionary": "dictionary",
+        "interim_results": False,
+        "threshold": 0.6,
+        "min_speech_s": 0.1,
+        "min_silence_s": 0.2,
+        "prefix_padding_s": 0.3,
+        "prompt": "names",
+    }
+    assert recognizer.capabilities.interim_results is False
+    await stream.aclose()
+
+
+async def test_the_connection_is_told_in_the_metrics(client: FakeInferenceClient) -> None:
+    recognizer = STT()
+    seen: list[metrics.STTMetrics] = []
+    recognizer.on("metrics_collected", seen.append)
+    async with recognizer.stream() as stream:
+        stream.end_input()
+        (await client.stream()).finish()
+        await finals(stream)
+
+    assert [(m.acquire_time is not None, m.audio_duration) for m in seen] == [(True, 0.0)]
+    assert seen[0].metadata is not None
+    assert (seen[0].metadata.model_name, seen[0].metadata.model_provider) == ("stt-model", "fakes")

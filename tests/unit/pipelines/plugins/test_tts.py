@@ -50,7 +50,7 @@ async def test_speech_comes_as_it_is_made(client: FakeInferenceClient) -> None:
 
 async def test_defaults_are_left_to_the_engine(client: FakeInferenceClient) -> None:
     async with TTS().synthesize("hello"):
-        assert (await client.stream()).options == {"voice": "en-us"}
+        assert (await client.stream()).options == {}
 
 
 async def test_a_long_text_is_handed_in_by_sentences(client: FakeInferenceClient) -> None:
@@ -67,7 +67,7 @@ async def test_options_change_for_what_is_said_next(client: FakeInferenceClient)
     async with voice.synthesize("one"):
         voice.update_options(voice="de", rate=None)
         async with voice.synthesize("two"):
-            assert (await client.stream(0)).options == {"voice": "en-us", "rate": 150}
+            assert (await client.stream(0)).options == {"rate": 150}
             assert (await client.stream(1)).options == {"voice": "de"}
 
 

@@ -9,6 +9,7 @@ from tests.fakes.inference_client import FakeInferenceClient, FakeStream
 from voxray.base.errors import EngineConfigError, PeerFailedError
 from voxray.pipelines.engines.base import ProbabilityOutput
 from voxray.pipelines.plugins import vad as plugin
+from voxray.pipelines.plugins import vad_audio, vad_places
 from voxray.pipelines.plugins.vad import VAD
 
 WINDOW = 512
@@ -105,6 +106,7 @@ async def test_a_lost_stream_is_replaced(
     second.finish()
 
     assert await collect(stream) == ["start_of_speech", "end_of_speech"]
+    assert first.terms.moves is False
     assert [record.message for record in caplog.records] == ["VAD stream was lost, opening another"]
     assert first.closed
     await stream.aclose()
@@ -216,7 +218,7 @@ async def test_many_calls_share_the_plugin(client: FakeInferenceClient) -> None:
         await stream.aclose()
 
 
-async def test_a_stream_that_is_lost_at_its_end_is_not_replaced(
+async def test_a_segment_that_is_lost_at_its_end_is_told_to_its_end(
     client: FakeInferenceClient,
 ) -> None:
     stream = VAD().stream()
@@ -228,14 +230,18 @@ async def test_a_stream_that_is_lost_at_its_end_is_not_replaced(
     await first.until(2)
     say(first, [0.0])
     first.fail(PeerFailedError("replica speech-0 broke"))
-    second = await client.stream(1)
+    again = await client.stream(1)
+    # The second window went to the lost replica and was not judged.
+    assert await again.until(2) == [(bytes(2 * WINDOW), 16_000), "<end>"]
+    say(again, [0.0])
+    again.finish()
+    second = await client.stream(2)
     await second.until(2)
     say(second, [0.0])
     second.finish()
 
-    # The second stream is the next segment's: its time begins anew.
-    assert [event.timestamp async for event in stream] == [0.032, 0.032]
-    assert len(client.streams) == 2
+    # The third stream is the next segment's: its time begins anew.
+    assert [event.timestamp async for event in stream] == [0.032, 0.064, 0.032]
     await stream.aclose()
 
 
@@ -253,3 +259,75 @@ async def test_failures_count_only_in_a_row(client: FakeInferenceClient) -> None
 
     assert await collect(stream) == []
     await stream.aclose()
+
+
+def silence(stream: FakeStream, windows: int, *, after: int = 0) -> None:
+    for index in range(after + 1, after + windows + 1):
+        stream.emit(ProbabilityOutput(index * WINDOW, 0.0, 0.0))
+
+
+@pytest.fixture
+def _back_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vad_places, "_RETURN", vad_places.Backoff(first_s=1e-6, limit_s=1e-6))
+
+
+@pytest.mark.usefixtures("_back_soon")
+async def test_it_goes_on_in_the_process_and_returns_to_a_replica_between_words(
+    client: FakeInferenceClient, local: FakeInferenceClient
+) -> None:
+    local.refuses = None
+    stream = VAD(min_silence_duration=0.06).stream()
+    stream.push_frame(audio(20))
+    lost = await client.stream()
+    await lost.until(1)
+    # Fifteen windows of silence, then speech begins; two more windows are not judged.
+    say(lost, [0.0] * 15 + [0.9] * 3)
+    told = [(await anext(stream)).type for _ in range(19)]
+    client.refuses = PeerFailedError("no replica is left")
+    lost.fail(PeerFailedError("replica speech-0 broke"))
+
+    here = await local.stream()
+    again = await here.until(1)
+    context = int(vad_audio.CONTEXT_S * 16_000)
+    assert again == [(bytes(2 * (context + 2 * WINDOW)), 16_000)]
+    # What was judged already is judged no second time; the speech goes on.
+    silence(here, 15)
+    here.emit(ProbabilityOutput(context + WINDOW, 0.9, 0.0))
+    client.refuses = None
+    returned = await client.stream(1)
+    stream.push_frame(audio(1))
+    assert len(await here.until(2)) == 2  # Not amid the speech.
+    for index in range(2, 4):
+        here.emit(ProbabilityOutput(context + index * WINDOW, 0.0, 0.0))
+    while (ended := await anext(stream)).type != "end_of_speech":
+        pass
+    stream.push_frame(audio(1))
+    stream.push_frame(audio(1))
+    assert (await here.until(4))[3] == "<end>"
+    here.finish()
+    # The frame that the process was not asked to judge any more.
+    assert (await returned.until(1))[0] == (bytes(2 * (context + WINDOW)), 16_000)
+    stream.end_input()
+    await returned.until(3)
+    returned.finish()
+    await collect(stream)
+
+    assert told.count(vad.VADEventType.START_OF_SPEECH) == 1
+    assert ended.timestamp == pytest.approx(21 * 0.032)
+    await stream.aclose()
+
+
+async def test_a_vad_of_the_host_asks_no_replica(
+    client: FakeInferenceClient, local: FakeInferenceClient
+) -> None:
+    local.refuses = None
+    voice = VAD(placement="host")
+    stream = voice.stream()
+    stream.push_frame(audio(1))
+    here = await local.stream()
+    await here.until(1)
+    assert client.opened == []
+    await voice.aclose()
+    assert here.closed
+    with pytest.raises(ValueError, match="replica or host"):
+        VAD(placement="moon")

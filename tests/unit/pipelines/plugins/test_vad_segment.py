@@ -90,19 +90,32 @@ def test_a_window_that_comes_twice_counts_once() -> None:
     assert made.take(ProbabilityOutput(WINDOW, 0.0, 0.0)) == []
 
 
-def test_speech_goes_on_over_a_lost_stream() -> None:
-    made, _ = segment(min_silence_duration=0.1)
-    made.push(numbered(8))
-    assert take(made, [1.0, 1.0])[-1].type is vad.VADEventType.START_OF_SPEECH
+@pytest.mark.parametrize("rate", [8_000, 16_000, 24_000, 44_100, 48_000])
+def test_a_new_stream_is_given_what_was_not_judged_and_what_came_before(rate: int) -> None:
+    made, _ = segment(rate, min_silence_duration=0.1)
+    count = rate * 40 // 1_000 * 25  # A second in frames of 40 ms: not whole windows.
+    pcm = np.arange(count, dtype="<i2").tobytes()
+    made.push(pcm)
+    events = take(made, [0.0] * 18 + [1.0] * 2)
+    assert events[-1].type is vad.VADEventType.START_OF_SPEECH
+    heard = sum(
+        len(event.frames[0].data)
+        for event in events
+        if event.type is vad.VADEventType.INFERENCE_DONE
+    )
 
-    made.attach(16_000)
-    made.push(numbered(4))
-    events = take(made, [0.0] * 4)
+    again = made.attach(16_000)
+    context = int(0.48 * rate)
+    assert again == pcm[2 * (heard - context) :]
+    made.push(pcm)
+    events = take(made, [1.0] * 15 + [0.0] * 4)
 
+    # The fifteen windows of before count no second time; the time goes on where it was.
+    assert events[0].timestamp == pytest.approx(21 * 0.032)
     assert events[-1].type is vad.VADEventType.END_OF_SPEECH
-    # Six windows were on their way to the lost stream; the time goes on with what was heard.
-    assert events[-1].timestamp == pytest.approx(6 * 0.032)
-    assert events[0].frames[0].data[0] == 0
+    assert events[-1].timestamp == pytest.approx(24 * 0.032)
+    first = bytes(events[0].frames[0].data.cast("B"))
+    assert first == pcm[2 * heard : 2 * heard + len(first)]
 
 
 def test_events_tell_how_late_the_result_is() -> None:
