@@ -13,6 +13,7 @@ from voxray.base.errors import (
     EngineError,
     PeerFailedError,
     StreamEndedError,
+    StreamGivenUpError,
     VoxrayError,
 )
 from voxray.base.ids import ReplicaId
@@ -129,6 +130,15 @@ class ReopenBudget:
             return False
         self._moments.append(now_s)
         return True
+
+
+def given_up(budget: ReopenBudget, failure: Failed) -> PeerFailedError:
+    """Return the end of a stream that is not moved, or not any more."""
+    if budget.spent:
+        return StreamGivenUpError(
+            f"the stream lost its replica again and again, at last: {failure.message}"
+        )
+    return PeerFailedError(f"the stream lost its replica: {failure.message}")
 
 
 def error_of(failure: Failed) -> VoxrayError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, assert_never
 
-from voxray.base.errors import PeerFailedError, StreamClosedError, StreamGivenUpError, VoxrayError
+from voxray.base.errors import PeerFailedError, StreamClosedError, VoxrayError
 from voxray.base.ids import HostId, ReplicaId
 from voxray.base.lifecycle import TaskOwner
 from voxray.base.timing import Backoff, Clock
@@ -23,6 +23,7 @@ from voxray.pipelines.failover import (
     TryReplica,
     Wait,
     end_of,
+    given_up,
 )
 from voxray.pipelines.input_log import recording_log
 from voxray.pipelines.remote_stream import RemoteStream
@@ -251,9 +252,7 @@ class RemoteInferenceClient:
         elif self._streams[stream].spend(now_s):
             self._tasks.spawn("reopen", self._reopen(stream, now_s))
         else:
-            reason = f"the stream lost its replica and is not moved any more: {failure.message}"
-            error = StreamGivenUpError if self._streams[stream].spent else PeerFailedError
-            stream.finish(error(reason))
+            stream.finish(given_up(self._streams[stream], failure))
 
     async def _reopen(self, stream: RemoteStream, lost_s: float) -> None:
         error = await self._place(stream)
