@@ -44,6 +44,8 @@ ENVIRONMENT_MODULES = (
     "actors/host_process.py",
     # Gives the engines of third parties theirs.
     "actors/inference_host.py",
+    # Asked by the program, when it makes a session: TURN_DETECTION_* and OpenAI's.
+    "pipelines/plugins/pipeline.py",
     # Starts foreign programs (Go, livekit-server), which take our environment over.
     "loadtest/livekit_binary.py",
     "loadtest/child_process.py",

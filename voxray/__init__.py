@@ -7,18 +7,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from voxray.pipelines.plugins.pipeline import pipeline, register_pipeline
     from voxray.pipelines.plugins.stt import STT
     from voxray.pipelines.plugins.tts import TTS
     from voxray.pipelines.plugins.vad import VAD
+    from voxray.pipelines.turn_options import TurnOptions
 
     __version__: str
 
-__all__ = ["STT", "TTS", "VAD", "__version__"]
+__all__ = ["STT", "TTS", "VAD", "TurnOptions", "__version__", "pipeline", "register_pipeline"]
 
 _PLACES = {
     "STT": "voxray.pipelines.plugins.stt",
     "TTS": "voxray.pipelines.plugins.tts",
     "VAD": "voxray.pipelines.plugins.vad",
+    "TurnOptions": "voxray.pipelines.turn_options",
+    "pipeline": "voxray.pipelines.plugins.pipeline",
+    "register_pipeline": "voxray.pipelines.plugins.pipeline",
 }
 
 

@@ -57,6 +57,17 @@ async def basic_agent(place: Place) -> None:
 
 
 @program
+async def pipeline_example(place: Place) -> None:
+    async with place.frontend() as page:
+        await page.switch_microphone_on()
+        await page.hears("what would you like to drink?")
+        await page.ready()
+        await page.speak("i would like two coffee please")
+        await page.hears("two coffees, coming at once.")
+        assert page.understood == ["i would like two coffee please"]
+
+
+@program
 async def lifecycle_hooks(place: Place) -> None:
     async with place.frontend() as page:
         await page.hears("welcome to the library.")

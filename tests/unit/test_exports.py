@@ -6,9 +6,11 @@ import sys
 import pytest
 
 import voxray
+from voxray.pipelines.plugins.pipeline import pipeline, register_pipeline
 from voxray.pipelines.plugins.stt import STT
 from voxray.pipelines.plugins.tts import TTS
 from voxray.pipelines.plugins.vad import VAD
+from voxray.pipelines.turn_options import TurnOptions
 
 
 def loaded_after(statement: str) -> set[str]:
@@ -21,12 +23,22 @@ def loaded_after(statement: str) -> set[str]:
 
 
 def test_the_public_names_are_these() -> None:
-    assert voxray.__all__ == ["STT", "TTS", "VAD", "__version__"]
+    assert voxray.__all__ == [
+        "STT",
+        "TTS",
+        "VAD",
+        "TurnOptions",
+        "__version__",
+        "pipeline",
+        "register_pipeline",
+    ]
     assert set(voxray.__all__) <= set(dir(voxray))
 
 
 def test_names_are_what_they_say() -> None:
     assert (voxray.STT, voxray.TTS, voxray.VAD) == (STT, TTS, VAD)
+    assert (voxray.pipeline, voxray.register_pipeline) == (pipeline, register_pipeline)
+    assert voxray.TurnOptions is TurnOptions
     assert voxray.__version__.split(".")[0].isdigit()
 
 
