@@ -26,7 +26,7 @@ from voxray.pipelines.engines.registry import check_names
 
 # Variables that reach the program's processes on a cluster that this process did not start. On a
 # local one they inherit the whole environment.
-_FORWARDED_PREFIXES = ("LIVEKIT_", "OTEL_", "VOXRAY_")
+_FORWARDED_PREFIXES = ("LIVEKIT_", "OTEL_", "TURN_DETECTION_", "VOXRAY_")
 _LAST_PORT = 65535
 
 
