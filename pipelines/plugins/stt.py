@@ -202,6 +202,7 @@ class SpeechStream(stt.RecognizeStream):
         self._renewed_s = 0.0
         self._renew = False
         self._unsaid = Unsaid()
+        self._again_s = 0.0
 
     def update_options(self, **changes: Any) -> None:
         """Change options: what was pushed so far is finished with the old ones."""
@@ -212,6 +213,9 @@ class SpeechStream(stt.RecognizeStream):
 
     async def _run(self) -> None:
         self._pushed_s = self._renewed_s = 0.0
+        # livekit-agents counts on from where it left it.
+        self.start_time_offset += self._again_s
+        self._again_s = 0.0
         self._renew = True
         try:
             while self._renew:
@@ -240,7 +244,8 @@ class SpeechStream(stt.RecognizeStream):
         self._pushed_s = again_s
         self.start_time = time.time() - again_s
         # livekit-agents has moved it to the moment of this attempt; the audio began before.
-        self.start_time_offset = max(0.0, self.start_time_offset - again_s)
+        self._again_s = min(again_s, self.start_time_offset)
+        self.start_time_offset -= self._again_s
         for item in self._unsaid:
             if isinstance(item, Frame):
                 stream.push_audio(item.pcm, item.rate)

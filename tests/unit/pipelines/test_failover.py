@@ -9,6 +9,8 @@ from voxray.base.errors import (
     ConnectionFailedError,
     EngineConfigError,
     EngineError,
+    PeerFailedError,
+    StreamGivenUpError,
 )
 from voxray.base.ids import ReplicaId
 from voxray.pipelines.failover import (
@@ -20,6 +22,7 @@ from voxray.pipelines.failover import (
     TryReplica,
     Wait,
     error_of,
+    given_up,
 )
 from voxray.pipelines.routing import Replica, ReplicaView
 from voxray.pipelines.wire.messages import Failed
@@ -117,3 +120,13 @@ def test_a_stream_moves_only_so_often():
     assert [budget.spend(now_s) for now_s in (0.0, 1.0, 2.0)] == [True, True, False]
     assert budget.spend(10.5)
     assert not budget.spend(10.9)
+
+
+def test_only_a_stream_that_was_moved_may_be_to_blame() -> None:
+    failure = Failed(1, "lost", "replica r-1 broke", retryable=True)
+    never, often = ReopenBudget(reopens=0), ReopenBudget(reopens=1)
+    assert not never.spend(0.0)
+    assert often.spend(0.0)
+    assert not often.spend(1.0)
+    assert type(given_up(never, failure)) is PeerFailedError
+    assert type(given_up(often, failure)) is StreamGivenUpError

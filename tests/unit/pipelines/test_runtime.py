@@ -27,6 +27,20 @@ async def test_an_installed_client_is_used_until_it_is_taken_back() -> None:
     runtime.shutdown()
 
 
+async def test_the_engines_of_the_process_are_there_beside_an_installed_client() -> None:
+    client = FakeInferenceClient()
+    runtime.install(client)
+    here = runtime.local()
+    assert isinstance(here, EmbeddedInferenceClient)
+    runtime.prewarm("vad", here=True)
+    stream = await here.open("vad", {})
+    assert stream.info.name == "silero"
+    await stream.aclose()
+    runtime.uninstall(client)
+    assert runtime.current() is here
+    runtime.shutdown()
+
+
 async def test_a_loop_has_one_client_and_another_loop_its_own() -> None:
     mine = runtime.current()
     assert runtime.current() is mine
