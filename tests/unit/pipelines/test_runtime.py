@@ -98,4 +98,6 @@ asyncio.run(main())
         timeout=60,
         check=False,
     )
-    assert (result.returncode, result.stdout, result.stderr) == (0, "512\n", "")
+    # asyncio's debug mode also tells how slow a busy machine is.
+    told = [line for line in result.stderr.splitlines() if not line.startswith("Executing <")]
+    assert (result.returncode, result.stdout, told) == (0, "512\n", [])
