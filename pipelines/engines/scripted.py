@@ -75,6 +75,7 @@ class ScriptedEngine:
         name: its name.
         kind: what it pretends to be.
         max_batch: streams in one batch at most.
+        max_text: characters of one text at most.
         sample_rate: Hz.
         gate: each batch waits for it to be set, so a test decides when a batch runs.
         poison_fails_batch: a poisoned text raises out of `run_batch` instead of failing alone.
@@ -89,6 +90,7 @@ class ScriptedEngine:
     name: str = "scripted"
     kind: EngineKind = EngineKind.STT
     max_batch: int = 64
+    max_text: int = 1_000_000
     sample_rate: int = 16_000
     gate: threading.Event | None = None
     poison_fails_batch: bool = False
@@ -109,6 +111,7 @@ class ScriptedEngine:
             provider="voxray",
             sample_rate=self.sample_rate,
             max_batch=self.max_batch,
+            max_text=self.max_text,
         )
 
     def load(self) -> None:

@@ -7,7 +7,7 @@ from voxray.pipelines.engines.scripted import ScriptedEngine
 
 
 def test_it_fails_its_stream_alone_and_the_engine_never_sees_it():
-    engine = ScriptedEngine(kind=EngineKind.TTS)
+    engine = ScriptedEngine(kind=EngineKind.TTS, max_text=5000)
     longest = engine.info.max_text
     texts = ["short", "x" * (longest + 1), "x" * longest]
     heard = [[] for _ in texts]
@@ -29,7 +29,7 @@ def test_it_fails_its_stream_alone_and_the_engine_never_sees_it():
 
 
 def test_a_batch_of_nothing_else_is_not_run_at_all():
-    engine = ScriptedEngine(kind=EngineKind.TTS)
+    engine = ScriptedEngine(kind=EngineKind.TTS, max_text=5000)
     text = TextInput("x" * 5001)
     item = WorkItem(engine.open({}), (text,), lambda _: None, lambda: False)
     (result,) = run_isolated(engine, [item])
