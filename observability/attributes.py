@@ -24,6 +24,8 @@ class SafeAttribute(StrEnum):
     DETECTION_S = "voxray.failover.detection_s"
     GAP_S = "voxray.failover.gap_s"
     ENGINE = "voxray.inference.engine"
+    BATCH_SIZE = "voxray.inference.batch_size"
+    QUEUE_S = "voxray.inference.queue_s"
     REPLICA_ID = "voxray.replica.id"
 
 
@@ -39,3 +41,4 @@ class SpanName(StrEnum):
 
     PLACEMENT = "voxray.placement"
     RESUME = "voxray.resume"
+    BATCH = "voxray.inference.batch"

@@ -4,7 +4,7 @@ Spans are recorded only where an OTLP endpoint is set. The provider is shared wi
 livekit-agents, so that its tree of a call hangs under our placement span.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from opentelemetry import trace
@@ -12,7 +12,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.trace import Span, SpanKind, Tracer
+from opentelemetry.trace import Link, Span, SpanKind, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from voxray.base.settings import TelemetrySettings
@@ -48,6 +48,7 @@ class Tracing:
         traceparent: str = "",
         start_s: float | None = None,
         attributes: Mapping[str, AttributeValue] | None = None,
+        links: Iterable[str] = (),
     ) -> Span:
         """Start a span, as a child of `traceparent` if there is one.
 
@@ -56,6 +57,7 @@ class Tracing:
             traceparent: W3C trace context, or empty for a new trace.
             start_s: Unix seconds of the start, for spans that began earlier.
             attributes: first attributes.
+            links: W3C trace contexts of the other traces that it served.
         """
         return self.tracer.start_span(
             name,
@@ -63,6 +65,7 @@ class Tracing:
             kind=SpanKind.INTERNAL,
             start_time=None if start_s is None else int(start_s * 1e9),
             attributes=dict(attributes or {}),
+            links=[link for traceparent in links if (link := _link_to(traceparent)) is not None],
         )
 
     def shutdown(self) -> None:
@@ -115,6 +118,11 @@ def context_from(traceparent: str) -> Context | None:
         return None
     context = _PROPAGATOR.extract({"traceparent": traceparent}, Context())
     return context if trace.get_current_span(context).get_span_context().is_valid else None
+
+
+def _link_to(traceparent: str) -> Link | None:
+    context = context_from(traceparent)
+    return None if context is None else Link(trace.get_current_span(context).get_span_context())
 
 
 def traceparent_of(span: Span | None = None) -> str:

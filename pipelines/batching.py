@@ -6,15 +6,20 @@ The rules of one engine, whose batches run one after the other:
   soon as waiting would gain nothing: no other stream is expected to bring work within the
   budget, or sharing a batch would hardly make the work cheaper.
 * A stream is in a batch at most once, with its queued inputs in order. Streams take turns: who
-  has waited longest is served first, and a stream with a long queue lines up again behind the
-  others after `inputs_per_turn` of them.
+  has waited longest is served first, and each has at least one input in the batch. More of them
+  are taken in by turns while they are expected to lengthen the batch by no more than `turn_s`
+  together; a stream with a long queue then lines up again behind the others.
+* The stream with the least work stands first in a batch: most engines work item by item, and one
+  long utterance must not hold the short ones up.
 * Queues are bounded. What is queued for a closed stream never runs, and what is queued for a held
   one waits until it is released.
 """
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
+
+from voxray.pipelines.cost_model import CostModel
 
 T = TypeVar("T")
 
@@ -35,12 +40,15 @@ class BatchLimits:
         max_batch: streams in one batch at most.
         latency_budget_s: longest time that an input is held back for company.
         inputs_per_turn: inputs of one stream in one batch at most.
+        turn_s: expected seconds by which inputs beyond the first of each stream may lengthen a
+            batch: so long a newcomer waits for the backlog of others.
         queue_limit: inputs of one stream that may wait; 512 are 10 s of 20 ms frames.
     """
 
     max_batch: int
     latency_budget_s: float
     inputs_per_turn: int = 64
+    turn_s: float = 0.05
     queue_limit: int = 512
 
 
@@ -50,53 +58,19 @@ class Batch(Generic[T]):
 
     Attributes:
         items: stream keys with their inputs in order; no key occurs twice.
-        oldest_s: when the oldest stream of the batch became ready.
+        oldest_s: when the oldest input of the batch was queued.
+        weight: sum of the weights of all inputs.
     """
 
     items: tuple[tuple[int, tuple[T, ...]], ...]
     oldest_s: float
+    weight: float = 0.0
 
 
-class CostModel:
-    """Estimates a batch's service time as fixed cost plus cost for each stream in it.
-
-    A least-squares line through the past, older batches counting less. Until sizes differ it is
-    anchored at `prior_fixed_s`, which an empty batch is taken to cost.
-    """
-
-    def __init__(self, *, prior_fixed_s: float = 0.0002, memory: float = 0.98) -> None:
-        # 0.2 ms is what a hand-over to a thread and back to the loop costs on a busy machine.
-        self._prior_fixed_s = prior_fixed_s
-        self._memory = memory
-        self._weight = self._n = self._nn = self._y = self._ny = 0.0
-
-    @property
-    def fixed_s(self) -> float:
-        """Seconds that every batch costs, however small."""
-        return self._line()[0]
-
-    @property
-    def per_item_s(self) -> float:
-        """Seconds that each stream adds to a batch."""
-        return self._line()[1]
-
-    def observe(self, size: int, service_s: float) -> None:
-        """Learn from one batch."""
-        keep = self._memory
-        self._weight = keep * self._weight + 1
-        self._n = keep * self._n + size
-        self._nn = keep * self._nn + size * size
-        self._y = keep * self._y + service_s
-        self._ny = keep * self._ny + size * service_s
-
-    def _line(self) -> tuple[float, float]:
-        # The anchor is one more observation, at size 0, that is never forgotten.
-        weight, y = self._weight + 1, self._y + self._prior_fixed_s
-        spread = weight * self._nn - self._n * self._n
-        if spread <= 0:
-            return self._prior_fixed_s, 0.0
-        slope = max(0.0, (weight * self._ny - self._n * y) / spread)
-        return max(0.0, (y - slope * self._n) / weight), slope
+class _Queued(NamedTuple, Generic[T]):
+    item: T
+    since_s: float
+    weight: float
 
 
 class _Stream(Generic[T]):
@@ -105,7 +79,7 @@ class _Stream(Generic[T]):
     __slots__ = ("interval_s", "last_s", "queue")
 
     def __init__(self) -> None:
-        self.queue: deque[T] = deque()
+        self.queue: deque[_Queued[T]] = deque()
         self.last_s: float | None = None
         self.interval_s: float | None = None
 
@@ -126,9 +100,19 @@ class _Stream(Generic[T]):
 class Batcher(Generic[T]):
     """The queues of one engine's streams. Keys are the caller's; times are monotonic seconds."""
 
-    def __init__(self, limits: BatchLimits, cost: CostModel | None = None) -> None:
+    def __init__(
+        self, limits: BatchLimits, cost: CostModel | None = None, work: CostModel | None = None
+    ) -> None:
+        """Prepare.
+
+        Args:
+            limits: the bounds.
+            cost: what streams cost, as far as it is known.
+            work: what the weight of inputs costs, as far as it is known.
+        """
         self._limits = limits
         self._cost = cost or CostModel()
+        self._work = work or CostModel()
         self._streams: dict[int, _Stream[T]] = {}
         # Streams with something queued, and since when; in the order in which they are served.
         self._ready: OrderedDict[int, float] = OrderedDict()
@@ -160,19 +144,22 @@ class Batcher(Generic[T]):
         self._held.discard(key)
         return len(stream.queue) if stream is not None else 0
 
-    def put(self, key: int, item: T, now_s: float, *, force: bool = False) -> bool:
+    def put(
+        self, key: int, item: T, now_s: float, *, weight: float = 1.0, force: bool = False
+    ) -> bool:
         """Queue one input; return False if the stream's queue is full.
 
         Args:
             key: an open stream.
             item: the input.
             now_s: the time.
+            weight: how much work it is, in a unit of the caller's.
             force: take it even into a full queue (the end of a segment must not get lost).
         """
         stream = self._streams[key]
         if len(stream.queue) >= self._limits.queue_limit and not force:
             return False
-        stream.queue.append(item)
+        stream.queue.append(_Queued(item, now_s, weight))
         stream.arrived(now_s)
         self._awaited.discard(key)
         if key not in self._ready and key not in self._held:
@@ -205,24 +192,49 @@ class Batcher(Generic[T]):
         if not self._ready:
             return None
         keys = [key for key, _ in zip(self._ready, range(self._limits.max_batch), strict=False)]
-        oldest_s = self._deadline_s() - self._limits.latency_budget_s
-        items = []
+        taken = self._share(keys)
+        backlog = False
         for key in keys:
             del self._ready[key]
-            queue = self._streams[key].queue
-            count = min(len(queue), self._limits.inputs_per_turn)
-            items.append((key, tuple(queue.popleft() for _ in range(count))))
-        for key in keys:
             if self._streams[key].queue:
                 self._ready[key] = now_s
+                backlog = True
         self._awaited.clear()
-        if self._ready:
+        if self._ready and not backlog:
+            # What waits behind a batch has waited enough: it is held back for nobody.
             self._await_company(now_s)
-        return Batch(items=tuple(items), oldest_s=oldest_s)
+        weights = {key: sum(queued.weight for queued in inputs) for key, inputs in taken.items()}
+        return Batch(
+            items=tuple(
+                (key, tuple(queued.item for queued in taken[key]))
+                for key in sorted(keys, key=weights.__getitem__)
+            ),
+            oldest_s=min(inputs[0].since_s for inputs in taken.values()),
+            weight=sum(weights.values()),
+        )
 
-    def done(self, size: int, service_s: float) -> None:
+    def done(self, batch: Batch[T], service_s: float) -> None:
         """Say what the last batch cost."""
-        self._cost.observe(size, service_s)
+        self._cost.observe(len(batch.items), service_s)
+        self._work.observe(batch.weight, service_s)
+
+    def _share(self, keys: list[int]) -> dict[int, list[_Queued[T]]]:
+        """Take one input of each stream, then further ones by turns while time allows."""
+        taken = {key: [self._streams[key].queue.popleft()] for key in keys}
+        seconds = self._work.per_item_s
+        left_s = self._limits.turn_s
+        turns = deque(keys)
+        while turns:
+            key = turns.popleft()
+            queue, inputs = self._streams[key].queue, taken[key]
+            if not queue or len(inputs) >= self._limits.inputs_per_turn:
+                continue
+            cost_s = queue[0].weight * seconds
+            if cost_s <= left_s:
+                left_s -= cost_s
+                inputs.append(queue.popleft())
+                turns.append(key)
+        return taken
 
     def _make_ready(self, key: int, now_s: float) -> None:
         forming = bool(self._ready)

@@ -12,7 +12,9 @@ from typing import Any
 from voxray.base.errors import CapacityError, EngineConfigError, ProtocolError
 from voxray.base.timing import Clock
 from voxray.observability.events import EventSink, StreamFailed
+from voxray.observability.tracing import Tracing
 from voxray.pipelines.audio import StreamResampler, pcm_to_samples
+from voxray.pipelines.batch_spans import BatchSpans
 from voxray.pipelines.batching import BatchLimits
 from voxray.pipelines.engines.base import (
     AudioInput,
@@ -25,14 +27,23 @@ from voxray.pipelines.engines.base import (
 from voxray.pipelines.engines.registry import EngineSpec, check_names, default_engine
 from voxray.pipelines.executor import EngineExecutor
 from voxray.pipelines.lanes import (
+    NOWHERE,
     EndCallback,
     Lane,
     LaneCallbacks,
     OutputCallback,
     ProgressCallback,
+    StreamOrigin,
 )
 
-__all__ = ["EndCallback", "EngineHost", "EngineStream", "OutputCallback", "ProgressCallback"]
+__all__ = [
+    "EndCallback",
+    "EngineHost",
+    "EngineStream",
+    "OutputCallback",
+    "ProgressCallback",
+    "StreamOrigin",
+]
 
 
 class EngineStream:
@@ -106,7 +117,7 @@ class EngineStream:
 class EngineHost:
     """Loads engines, opens streams to them, and counts."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one thing of its own
         self,
         engines: Sequence[str | EngineSpec | Engine],
         *,
@@ -115,6 +126,7 @@ class EngineHost:
         max_batch: int,
         sink: EventSink,
         clock: Clock,
+        tracing: Tracing | None = None,
     ) -> None:
         """Prepare; nothing is imported or loaded before `start`.
 
@@ -126,6 +138,7 @@ class EngineHost:
             max_batch: streams in one batch at most; an engine may set itself a lower bound.
             sink: takes the events.
             clock: tells the time.
+            tracing: takes the spans of batches; None makes none.
         """
         self._wanted = tuple(
             EngineSpec(wanted) if isinstance(wanted, str) else wanted for wanted in engines
@@ -135,6 +148,7 @@ class EngineHost:
         self._max_batch = max_batch
         self._sink = sink
         self._clock = clock
+        self._spans = None if tracing is None else BatchSpans(tracing, clock)
         self._executors: dict[str, EngineExecutor] = {}
         self._closed = False
 
@@ -192,6 +206,7 @@ class EngineHost:
         on_output: OutputCallback,
         on_end: EndCallback,
         on_progress: ProgressCallback | None = None,
+        origin: StreamOrigin = NOWHERE,
     ) -> EngineStream:
         """Open a stream to an engine, by its name or its kind (`vad`, `stt`, `tts`).
 
@@ -205,6 +220,7 @@ class EngineHost:
                 said, `EngineError` when the engine failed on this stream,
                 `StreamClosedError` when the host closes. Not called after `close`.
             on_progress: called with the new `consumed` after results were handed out.
+            origin: where the stream comes from, for logs, errors and spans.
 
         Raises:
             EngineConfigError: no such engine, or it can't do what the options ask.
@@ -224,7 +240,7 @@ class EngineHost:
             self._sink.emit(StreamFailed(engine=name, code="config"))
             raise
         callbacks = LaneCallbacks(on_output=on_output, on_end=on_end, on_progress=on_progress)
-        return EngineStream(executor, executor.open(session, callbacks))
+        return EngineStream(executor, executor.open(session, callbacks, origin))
 
     async def aclose(self) -> None:
         """End all streams and free the engines. Idempotent and safe before `start`.
@@ -246,7 +262,9 @@ class EngineHost:
             latency_budget_s=self._latency_budget_s,
             inputs_per_turn=info.inputs_per_turn,
         )
-        return EngineExecutor(engine, limits=limits, sink=self._sink, clock=self._clock)
+        return EngineExecutor(
+            engine, limits=limits, sink=self._sink, clock=self._clock, spans=self._spans
+        )
 
     def _find(self, engine: str) -> EngineExecutor:
         if engine in self._executors:

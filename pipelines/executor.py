@@ -8,10 +8,8 @@ and the next batch is decided when the last is done.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from functools import partial
-from typing import TypeVar
 
 from voxray.base.errors import (
     EngineConfigError,
@@ -28,7 +26,8 @@ from voxray.observability.events import (
     StreamFailed,
     StreamsChanged,
 )
-from voxray.pipelines.batch_runner import run_isolated
+from voxray.pipelines.batch_job import run_batch, weight_of
+from voxray.pipelines.batch_spans import BatchSpans
 from voxray.pipelines.batching import Batch, Batcher, BatchLimits
 from voxray.pipelines.engines.base import (
     AudioInput,
@@ -38,13 +37,10 @@ from voxray.pipelines.engines.base import (
     EngineOutput,
     EngineSession,
     FlushInput,
-    WorkItem,
 )
-from voxray.pipelines.lanes import Lane, LaneCallbacks
-from voxray.pipelines.parcels import Finished, Late, Parcel
+from voxray.pipelines.lanes import NOWHERE, Lane, LaneCallbacks, StreamOrigin, tell
+from voxray.pipelines.parcels import Finished, Late, Parcel, Work
 from voxray.pipelines.worker_thread import WorkerThread
-
-T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +55,19 @@ class EngineExecutor:
     """One engine, its thread, and the lanes of its streams. Belongs to one event loop."""
 
     def __init__(
-        self, engine: Engine, *, limits: BatchLimits, sink: EventSink, clock: Clock
+        self,
+        engine: Engine,
+        *,
+        limits: BatchLimits,
+        sink: EventSink,
+        clock: Clock,
+        spans: BatchSpans | None = None,
     ) -> None:
         self._engine = engine
         self._name = engine.info.name
         self._sink = sink
         self._clock = clock
+        self._spans = spans
         self._batcher: Batcher[EngineInput] = Batcher(limits)
         self._lanes: dict[int, Lane] = {}
         self._last_key = 0
@@ -110,10 +113,12 @@ class EngineExecutor:
                 f"engine {self._name} can't be loaded: {type(error).__name__}: {error}"
             ) from error
 
-    def open(self, session: EngineSession, callbacks: LaneCallbacks) -> Lane:
+    def open(
+        self, session: EngineSession, callbacks: LaneCallbacks, origin: StreamOrigin = NOWHERE
+    ) -> Lane:
         """Add a stream."""
         self._last_key += 1
-        lane = Lane(self._last_key, session, callbacks)
+        lane = Lane(self._last_key, session, callbacks, origin)
         self._lanes[lane.key] = lane
         self._batcher.open(lane.key)
         self._sink.emit(StreamsChanged(engine=self._name, open=len(self._lanes)))
@@ -132,7 +137,8 @@ class EngineExecutor:
             raise StreamClosedError("input was pushed after the end of input")
         flush, last = isinstance(item, FlushInput), isinstance(item, EndOfInput)
         force = last or (flush and not lane.flushed)
-        if not self._batcher.put(lane.key, item, self._clock.monotonic(), force=force):
+        now_s, weight = self._clock.monotonic(), weight_of(item, self._engine.info.sample_rate)
+        if not self._batcher.put(lane.key, item, now_s, weight=weight, force=force):
             if flush:
                 return True  # The one before it does the same: no peer fills memory with them.
             if isinstance(item, AudioInput):
@@ -161,7 +167,7 @@ class EngineExecutor:
         for lane in list(self._lanes.values()):
             end = StreamClosedError(f"engine {self._name} was closed")
             self._end(lane, end)
-            _tell(lane.callbacks.on_end, end)
+            tell(lane.callbacks.on_end, end)
         if self._worker is not None:
             # It comes after the batch that still runs, which sees that all its lanes ended.
             self._worker.submit(self._close_engine)
@@ -207,19 +213,12 @@ class EngineExecutor:
         work = tuple((self._lanes[key], inputs) for key, inputs in batch.items)
         for lane, _ in work:
             lane.in_flight = True
-        self._worker.submit(partial(self._run, work, batch.oldest_s))
+        self._worker.submit(partial(self._run, batch, work))
 
     # Working, on the engine's thread.
 
-    def _run(self, work: tuple[tuple[Lane, tuple[EngineInput, ...]], ...], oldest_s: float) -> None:
-        started_s = self._clock.monotonic()
-        items = [
-            WorkItem(lane.session, inputs, partial(self._give, lane), lane.ended)
-            for lane, inputs in work
-        ]
-        results = run_isolated(self._engine, items)
-        service_s = self._clock.monotonic() - started_s
-        self._post(Finished(work, results, started_s - oldest_s, service_s))
+    def _run(self, batch: Batch[EngineInput], work: Work) -> None:
+        self._post(run_batch(self._engine, batch, work, give=self._give, clock=self._clock))
 
     def _give(self, lane: Lane, output: EngineOutput) -> None:
         if lane.end is None:
@@ -251,18 +250,22 @@ class EngineExecutor:
             elif isinstance(parcel, Late):
                 self._finish_late(parcel)
             elif parcel[0].end is None:
-                _tell(parcel[0].callbacks.on_output, parcel[1])
+                tell(parcel[0].callbacks.on_output, parcel[1])
 
     def _finish(self, done: Finished) -> None:
         self._busy = False
         size = len(done.work)
-        self._batcher.done(size, done.service_s)
+        self._batcher.done(done.batch, done.service_s)
         self._queue_s += _QUEUE_WEIGHT * (done.queue_s - self._queue_s)
         self._last_batch_s = self._clock.monotonic()
         self._sink.emit(
             BatchDone(engine=self._name, size=size, queue_s=done.queue_s, service_s=done.service_s)
         )
-        for (lane, inputs), result in zip(done.work, done.results, strict=True):
+        if self._spans is not None:
+            answered = (lane.origin.traceparent for lane in done.answered)
+            self._spans.record(self._name, size, done.queue_s, done.service_s, answered)
+        for lane, inputs in done.work:
+            result = done.results.get(lane)
             if isinstance(result, Future):
                 self._defer(lane, inputs, result)
             else:
@@ -300,25 +303,27 @@ class EngineExecutor:
         else:
             lane.consumed += len(inputs)
             if lane.callbacks.on_progress is not None:
-                _tell(lane.callbacks.on_progress, lane.consumed)
+                tell(lane.callbacks.on_progress, lane.consumed)
             if lane.input_ended and lane.consumed == lane.accepted:
                 finished = StreamFinishedError("the engine has said everything")
                 if self._end(lane, finished):
-                    _tell(lane.callbacks.on_end, finished)
+                    tell(lane.callbacks.on_end, finished)
 
     def _fail(self, lane: Lane, error: BaseException) -> None:
         if isinstance(error, EngineError):
             failure = error
         else:
             failure = EngineError(
-                f"engine {self._name} failed on a stream ({type(error).__name__}); others go on"
+                f"engine {self._name} failed on stream {lane.name} ({type(error).__name__});"
+                " others go on"
             )
             failure.__cause__ = error
-            logger.error("engine failed on a stream", extra={"engine": self._name}, exc_info=error)
+            names = {"engine": self._name, "stream": lane.name}
+            logger.error("engine failed on a stream", extra=names, exc_info=error)
         code = "config" if isinstance(failure, EngineConfigError) else "engine"
         self._sink.emit(StreamFailed(engine=self._name, code=code))
         self._end(lane, failure)
-        _tell(lane.callbacks.on_end, failure)
+        tell(lane.callbacks.on_end, failure)
 
     def _end(self, lane: Lane, end: StreamEndedError | EngineError) -> bool:
         if lane.end is not None:
@@ -338,11 +343,3 @@ class EngineExecutor:
             lane.session.close()
         except Exception:
             logger.exception("session did not close", extra={"engine": self._name})
-
-
-def _tell(callback: Callable[[T], None], value: T) -> None:
-    """Call a listener; its fault must not reach the other streams of the batch."""
-    try:
-        callback(value)
-    except Exception:
-        logger.exception("a stream's listener failed")

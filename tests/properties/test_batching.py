@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxray.pipelines.batching import Batcher, BatchLimits
+from voxray.pipelines.cost_model import CostModel
 
 BUDGET_S = 0.008
 ARRIVALS = st.lists(
@@ -29,6 +30,7 @@ class Simulation:
         self.now_s = 0.0
         self.free_s = 0.0
         self.put = defaultdict(list)
+        self.put_s = {}
         self.ready_s = {}
         self.ran = defaultdict(list)
         self.waits_s = []
@@ -49,6 +51,7 @@ class Simulation:
             self.open.add(key)
         if self.batcher.put(key, item, self.now_s):
             self.put[key].append(item)
+            self.put_s[item] = self.now_s
             self.ready_s.setdefault(key, self.now_s)
 
     def run_until(self, until_s):
@@ -69,6 +72,7 @@ class Simulation:
         self.now_s = at_s
         batch = self.batcher.take(at_s)
         keys = [key for key, _ in batch.items]
+        assert batch.oldest_s == min(self.put_s[inputs[0]] for _, inputs in batch.items)
         assert len(keys) == len(set(keys)) <= self.limits.max_batch
         for key, inputs in batch.items:
             assert key in self.open
@@ -79,7 +83,7 @@ class Simulation:
                 self.ready_s[key] = at_s
         service_s = self.service_ms / 1000 * len(keys)
         self.free_s = at_s + service_s
-        self.batcher.done(len(keys), service_s)
+        self.batcher.done(batch, service_s)
 
 
 @settings(max_examples=150, deadline=None)
@@ -142,9 +146,63 @@ def test_six_talking_calls_share_batches(offsets_ms):
     simulation.take = counted
     for at_s, key in frames:
         simulation.run_until(at_s)
-        simulation.arrive(key, at_s, "put")
+        simulation.arrive(key, (at_s, key), "put")
     simulation.run_until(2.0)
     later = sizes[len(sizes) // 4 :]
     # At most four windows of 8 ms begin in 20 ms, the last cut short by a silence: so six calls
     # share at most three batches on the average.
     assert sum(later) / len(later) >= 1.9
+
+
+UNIT_S = 0.01
+HEAVY = 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    backlog=st.lists(st.sampled_from([0.5, 1.0, 2.0]), min_size=1, max_size=300),
+    gaps_ms=st.lists(st.integers(0, 60), min_size=1, max_size=40),
+    turn_ms=st.integers(5, 100),
+)
+def test_one_long_utterance_does_not_starve_the_others(backlog, gaps_ms, turn_ms):
+    """One stream brings a long backlog at once; the engine takes 10 ms for each unit of it."""
+    turn_s = turn_ms / 1000
+    work = CostModel(prior_fixed_s=0.0)
+    for weight in (1.0, 2.0, 3.0):
+        work.observe(weight, UNIT_S * weight)
+    batcher = Batcher(BatchLimits(max_batch=64, latency_budget_s=0.0, turn_s=turn_s), work=work)
+    batcher.open(HEAVY)
+    for number, weight in enumerate(backlog):
+        batcher.put(HEAVY, number, 0.0, weight=weight)
+    arrivals, at_s = [], 0.0
+    for key, gap_ms in enumerate(gaps_ms, start=1):
+        batcher.open(key)
+        at_s += gap_ms / 1000
+        arrivals.append((at_s, key))
+    ran, now_s, waits_s, longest_s = [], 0.0, [], 0.0
+    while True:
+        while arrivals and arrivals[0][0] <= now_s:
+            since_s, key = arrivals.pop(0)
+            batcher.put(key, since_s, since_s, weight=0.1)
+        batch = batcher.take(now_s)
+        if batch is None:
+            if not arrivals:
+                break
+            now_s = arrivals[0][0]
+            continue
+        service_s = UNIT_S * batch.weight
+        longest_s = max(longest_s, service_s)
+        now_s += service_s
+        batcher.done(batch, service_s)
+        for key, inputs in batch.items:
+            if key == HEAVY:
+                ran.extend(inputs)
+            else:
+                waits_s.extend(now_s - since_s for since_s in inputs)
+    assert ran == list(range(len(backlog)))
+    assert len(waits_s) == len(gaps_ms)
+    # One input of each stream, and the turn: however long the backlog is.
+    firsts_s = UNIT_S * (2.0 + 0.1 * len(gaps_ms))
+    assert longest_s <= firsts_s + turn_s + 1e-9
+    # The batch under way, and its own.
+    assert max(waits_s) <= 2 * longest_s + 1e-9
