@@ -13,6 +13,7 @@ from voxray.actors.inference_connection import InferenceConnection
 from voxray.base.errors import PortTakenError, ProtocolError
 from voxray.base.ids import ReplicaId
 from voxray.base.lifecycle import TaskOwner
+from voxray.observability.events import EventSink
 from voxray.pipelines.engine_host import EngineHost
 from voxray.pipelines.recent_audio import RECALL_BYTES
 from voxray.pipelines.wire import codec
@@ -49,6 +50,8 @@ class InferenceServer:
         *,
         replica_id: ReplicaId,
         token: str | None = None,
+        max_streams_per_host: int = 256,
+        sink: EventSink | None = None,
         others: Sequence[grpc.GenericRpcHandler] = (),
     ) -> None:
         """Prepare.
@@ -58,11 +61,15 @@ class InferenceServer:
             replica_id: who we are.
             token: what every caller has to bring as `authorization: Bearer ...`; None for
                 callers that are trusted as they are.
+            max_streams_per_host: streams that one connection may have at once.
+            sink: takes the events; None drops them.
             others: further services on the same port; they check their callers themselves.
         """
         self._others = tuple(others)
         self._engines = engine_host
         self._replica_id = replica_id
+        self._max_streams_per_host = max_streams_per_host
+        self._sink = sink
         self._authorization = None if token is None else f"Bearer {token}".encode()
         self._server: grpc.aio.Server | None = None
         self._connections: set[InferenceConnection] = set()
@@ -121,7 +128,11 @@ class InferenceServer:
         wanted = asyncio.Event()
         overflow: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         connection = InferenceConnection(
-            self._engines, wake=wanted.set, on_overflow=lambda: overflow.set_result(None)
+            self._engines,
+            wake=wanted.set,
+            on_overflow=lambda: overflow.set_result(None),
+            max_streams=self._max_streams_per_host,
+            sink=self._sink,
         )
         # A failing pump is reported below, with the status that the host sees.
         pumps = TaskOwner(f"connection-{self._replica_id}", on_failure=lambda _name, _error: None)
@@ -177,6 +188,7 @@ class InferenceServer:
                 f" {served}"
             )
         logger.info("host connected", extra={"host_id": batch.host})
+        connection.host = batch.host
         while True:
             for message in batch.messages:
                 connection.handle(message)

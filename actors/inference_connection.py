@@ -4,20 +4,21 @@ Whatever a host says, only the stream (or source) that it is said about ends by 
 and all callbacks of the engines run on the event loop that owns the engine host.
 """
 
-from collections import deque
 from collections.abc import Callable
 from typing import assert_never
 
+from voxray.actors.outbox import Outbox
 from voxray.actors.served_stream import ServedSource, ServedStream
+from voxray.actors.stream_ends import failed, last_word
 from voxray.base.errors import (
     CapacityError,
     EngineConfigError,
     EngineError,
     ProtocolError,
     StreamEndedError,
-    StreamFinishedError,
 )
-from voxray.pipelines.engine_host import EngineHost
+from voxray.observability.events import EventSink, NullSink, StreamFailed
+from voxray.pipelines.engine_host import EngineHost, StreamOrigin
 from voxray.pipelines.engines.base import (
     EndOfInput,
     EngineInput,
@@ -29,17 +30,14 @@ from voxray.pipelines.engines.base import (
 from voxray.pipelines.recent_audio import HeardAudio
 from voxray.pipelines.wire import messages as m
 
-MAX_WAITING = 20_000
-"""Messages that wait for a host that does not read; beyond it the connection is given up."""
 MAX_HELD_BYTES = 16 * 1024 * 1024
 """Speech of one stream that waits for credit: 6 minutes at 22 kHz."""
 MAX_SOURCES = 8192
 """Sources of one connection; a host closes those it does not need any more."""
-_BATCH_BYTES = 512 * 1024
-# Results in one batch; well below what gRPC takes as one message.
-_MESSAGE_BYTES = 64
-# A message without its audio and text, about.
-_REASON_CHARACTERS = 500
+MAX_TEXT_BYTES = 256 * 1024
+"""Text of one stream that was not yet spoken: hours of speech."""
+UNKNOWN_ENGINE = "unknown"
+"""In the metrics, for a stream that never had an engine: names of a peer are no labels."""
 
 
 class InferenceConnection:
@@ -51,22 +49,29 @@ class InferenceConnection:
         *,
         wake: Callable[[], None],
         on_overflow: Callable[[], None],
+        max_streams: int = 256,
+        sink: EventSink | None = None,
     ) -> None:
         """Prepare.
 
         Args:
             engines: where streams are opened.
             wake: called when `take` has something to give.
-            on_overflow: called once when `MAX_WAITING` messages wait; the connection is closed.
+            on_overflow: called once when the host leaves too much unread; the connection is
+                closed.
+            max_streams: streams that the host may have at once.
+            sink: takes the events.
         """
+        self.host = ""
+        """Who is connected; empty until it has said so."""
         self._engines = engines
-        self._wake = wake
+        self._max_streams = max_streams
+        self._sink = sink or NullSink()
         self._on_overflow = on_overflow
         self._streams: dict[int, ServedStream] = {}
         self._sources: dict[int, ServedSource] = {}
-        self._out: deque[m.ServerMessage] = deque()
-        self._unacknowledged: dict[int, ServedSource] = {}
         self._recent = HeardAudio()
+        self._outbox = Outbox(wake)
         self._closed = False
 
     @property
@@ -107,20 +112,7 @@ class InferenceConnection:
 
     def take(self) -> tuple[m.ServerMessage, ...]:
         """Return what goes out now, one batch of it at most."""
-        batch: list[m.ServerMessage] = []
-        size = 0
-        while self._out and size < _BATCH_BYTES:
-            message = self._out.popleft()
-            size += _MESSAGE_BYTES + (len(message.pcm) if isinstance(message, m.Speech) else 0)
-            batch.append(message)
-        if not self._out:
-            # Last, so that a host never holds an acknowledgement without the results.
-            batch.extend(
-                m.Acknowledged(source.number, source.acknowledged, m.INITIAL_WINDOW_BYTES)
-                for source in self._unacknowledged.values()
-            )
-            self._unacknowledged.clear()
-        return tuple(batch)
+        return self._outbox.take()
 
     def close(self) -> None:
         """Free everything of this connection. Idempotent."""
@@ -129,13 +121,17 @@ class InferenceConnection:
             stream.engine.close()
         self._streams.clear()
         self._sources.clear()
-        self._unacknowledged.clear()
-        self._out.clear()
+        self._outbox.clear()
 
     def _open(self, message: m.Open) -> None:
         number = message.stream
         if number in self._streams:
             self._fail(number, "protocol", f"stream {number} is open already")
+            return
+        if len(self._streams) >= self._max_streams:
+            self._count(UNKNOWN_ENGINE, "limit")
+            reason = f"host {self.host} has {self._max_streams} streams here, its limit"
+            self._refuse(number, "limit", reason, retryable=True)
             return
         source = self._source(message.source) if message.source else None
         stream: ServedStream | None = None
@@ -151,6 +147,7 @@ class InferenceConnection:
                 on_output=lambda output: self._output(known(), output),
                 on_end=lambda end: self._ended(known(), end),
                 on_progress=lambda consumed: self._progress(known(), consumed),
+                origin=StreamOrigin(name=f"{self.host}/{number}", traceparent=message.traceparent),
             )
         except CapacityError as error:
             self._refuse(number, "limit", str(error), retryable=True)
@@ -194,6 +191,10 @@ class InferenceConnection:
             )
             return
         source.sequence = message.sequence
+        if not source.heard(len(message.pcm)):
+            reason = f"source {source.number} has more audio on its way than its window allows"
+            self._fail_listeners(source, "protocol", reason)
+            return
         for stream in list(source.listeners.values()):
             if not stream.input_ended:
                 self._push_audio(stream, message)
@@ -228,7 +229,12 @@ class InferenceConnection:
         except (StreamEndedError, EngineError):
             stream.input_ended = True  # `on_end` is on its way.
             return
-        if isinstance(item, FlushInput):
+        if isinstance(item, TextInput):
+            stream.text_pushed(len(item.text.encode()))
+            if stream.unspoken_bytes > MAX_TEXT_BYTES:
+                reason = f"stream {number} has more than {MAX_TEXT_BYTES} bytes of text to speak"
+                self._fail(number, "limit", reason)
+        elif isinstance(item, FlushInput):
             stream.flush_pushed()
             # Where nothing was to flush no progress will come of it.
             self._progress(stream, stream.engine.consumed)
@@ -241,7 +247,7 @@ class InferenceConnection:
         source = self._sources.pop(number, None)
         if source is None:
             return
-        self._unacknowledged.pop(number, None)
+        self._outbox.forget(number)
         for stream in list(source.listeners.values()):
             if not stream.input_ended:
                 self._push(stream.number, EndOfInput())
@@ -250,8 +256,9 @@ class InferenceConnection:
         reason = str(message.error)
         if message.stream:
             # Answered also where there is no such stream: it may have been an `Open`.
-            self._remove(message.stream)
-            self._refuse(message.stream, "input", reason)
+            if not self._fail(message.stream, "input", reason):
+                self._count(UNKNOWN_ENGINE, "input")
+                self._refuse(message.stream, "input", reason)
         elif (source := self._sources.get(message.source)) is not None:
             self._fail_listeners(source, "input", reason)
 
@@ -275,19 +282,9 @@ class InferenceConnection:
     def _ended(self, stream: ServedStream | None, end: StreamEndedError | EngineError) -> None:
         if stream is None:
             return
-        number = stream.number
-        match end:
-            case StreamFinishedError():
-                last: m.ServerMessage = m.Finished(number)
-            case EngineConfigError():
-                last = _failed(number, "config", str(end))
-            case EngineError():
-                last = _failed(number, "engine", str(end))
-            case _:
-                last = _failed(number, "overloaded", "the replica is closing", retryable=True)
         # What the stream still holds for lack of credit goes out before its end.
         self._detach(stream)
-        self._send_all(stream, stream.say(last))
+        self._send_all(stream, stream.say(last_word(stream.number, end)))
 
     def _send_all(self, stream: ServedStream, messages: list[m.ServerMessage]) -> None:
         for message in messages:
@@ -298,16 +295,13 @@ class InferenceConnection:
     def _send(self, message: m.ServerMessage) -> None:
         if self._closed:
             return
-        self._out.append(message)
-        if len(self._out) > MAX_WAITING:
+        if not self._outbox.send(message):
             self.close()
             self._on_overflow()
-        self._wake()
 
     def _acknowledge(self, source: ServedSource) -> None:
         if source.advance() and source.number in self._sources:
-            self._unacknowledged[source.number] = source
-            self._wake()
+            self._outbox.acknowledge(source)
 
     def _overloaded(self, stream: ServedStream) -> None:
         reason = f"the engine has {stream.engine.pending} inputs of this stream to work through"
@@ -317,27 +311,30 @@ class InferenceConnection:
         for number in list(source.listeners):
             self._fail(number, code, reason)
 
-    def _fail(self, number: int, code: str, reason: str, *, retryable: bool = False) -> None:
-        if self._remove(number):
-            self._refuse(number, code, reason, retryable=retryable)
-
-    def _refuse(self, number: int, code: str, reason: str, *, retryable: bool = False) -> None:
-        self._send(_failed(number, code, reason, retryable=retryable))
-
-    def _remove(self, number: int) -> bool:
-        stream = self._streams.pop(number, None)
+    def _fail(self, number: int, code: str, reason: str, *, retryable: bool = False) -> bool:
+        """End a stream for what its host did; return False if there is none."""
+        stream = self._streams.get(number)
         if stream is None:
             return False
-        stream.engine.close()
-        self._detach(stream)
+        self._remove(number)
+        self._count(stream.engine.info.name, code)
+        self._refuse(number, code, reason, retryable=retryable)
         return True
+
+    def _count(self, engine: str, code: str) -> None:
+        self._sink.emit(StreamFailed(engine=engine, code=code))
+
+    def _refuse(self, number: int, code: str, reason: str, *, retryable: bool = False) -> None:
+        self._send(failed(number, code, reason, retryable=retryable))
+
+    def _remove(self, number: int) -> None:
+        stream = self._streams.pop(number, None)
+        if stream is not None:
+            stream.engine.close()
+            self._detach(stream)
 
     def _detach(self, stream: ServedStream) -> None:
         source, stream.source = stream.source, None
         if source is not None:
             source.listeners.pop(stream.number, None)
             self._acknowledge(source)
-
-
-def _failed(number: int, code: str, reason: str, *, retryable: bool = False) -> m.Failed:
-    return m.Failed(number, code, reason[:_REASON_CHARACTERS], retryable)

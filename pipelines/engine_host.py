@@ -6,10 +6,11 @@ it; only the engines' own work runs elsewhere (`executor.py`).
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from voxray.base.errors import CapacityError, EngineConfigError, ProtocolError
+from voxray.base.errors import CapacityError, EngineConfigError, EngineError, ProtocolError
 from voxray.base.timing import Clock
 from voxray.observability.events import EventSink, StreamFailed
 from voxray.observability.tracing import Tracing
@@ -35,6 +36,8 @@ from voxray.pipelines.lanes import (
     ProgressCallback,
     StreamOrigin,
 )
+
+logger = logging.getLogger(__name__)
 
 __all__ = [
     "EndCallback",
@@ -224,6 +227,7 @@ class EngineHost:
 
         Raises:
             EngineConfigError: no such engine, or it can't do what the options ask.
+            EngineError: the engine failed on the options.
             CapacityError: `max_streams` are open already, or the host is closed.
         """
         executor = self._find(engine)
@@ -239,6 +243,13 @@ class EngineHost:
         except EngineConfigError:
             self._sink.emit(StreamFailed(engine=name, code="config"))
             raise
+        except Exception as error:
+            # Third-party code, and options that a peer made up: it is this stream's alone.
+            self._sink.emit(StreamFailed(engine=name, code="engine"))
+            logger.exception("engine did not open a stream", extra={"engine": name})
+            raise EngineError(
+                f"engine {name} failed to open a stream ({type(error).__name__})"
+            ) from error
         callbacks = LaneCallbacks(on_output=on_output, on_end=on_end, on_progress=on_progress)
         return EngineStream(executor, executor.open(session, callbacks, origin))
 

@@ -16,6 +16,8 @@ _BATCH_BYTES = 512 * 1024
 # Audio and text in one batch, before the last message that is added.
 _OPENS_PER_BATCH = 4
 # Options are the largest message: so many of them stay below the limit of a batch.
+_CONTROLS_PER_BATCH = 4096
+# Far below what a replica takes at once (`MAX_BATCH_MESSAGES`).
 _JOINED_BYTES = 32 * 1024
 # Frames that wait together go up as one message of this size at most.
 _AGAIN_BYTES = 24
@@ -276,7 +278,7 @@ class Uplink:
         """Return the next batch, or None when nothing may go up now."""
         messages: list[m.ClientMessage | m.Malformed] = []
         opens = 0
-        while self._controls and opens < _OPENS_PER_BATCH:
+        while self._controls and opens < _OPENS_PER_BATCH and len(messages) < _CONTROLS_PER_BATCH:
             message = self._controls.popleft()
             opens += isinstance(message, m.Open)
             messages.append(message)

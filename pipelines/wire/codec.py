@@ -6,7 +6,7 @@ not know is passed over, as the contract asks.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
@@ -23,6 +23,7 @@ from voxray.pipelines.engines.base import (
 from voxray.pipelines.wire import inference_pb2 as pb
 from voxray.pipelines.wire import messages as m
 from voxray.pipelines.wire.checks import check_finite, check_length, check_pcm, check_size
+from voxray.pipelines.wire.json_options import read_json_options
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Inference"].full_name
 """The service's name in gRPC paths."""
@@ -75,10 +76,15 @@ def decode_client_batch(data: bytes) -> m.ClientBatch:
     """Read what a host sent.
 
     Raises:
-        ProtocolError: the bytes are no batch, or a message names neither stream nor source.
+        ProtocolError: the bytes are no batch, it has more messages than are taken at once, or one
+            names neither stream nor source.
     """
     raw = pb.ClientBatch()
     _parse(raw, data)
+    if len(raw.messages) > m.MAX_BATCH_MESSAGES:
+        raise ProtocolError(
+            f"got {len(raw.messages)} messages in one batch: {m.MAX_BATCH_MESSAGES} are the limit"
+        )
     messages: list[m.ClientMessage | m.Malformed] = []
     for entry in raw.messages:
         kind = _kind(entry)
@@ -219,18 +225,8 @@ def _open(body: pb.Open) -> m.Open:
     check_length("engine", body.engine, m.MAX_NAME_BYTES)
     check_length("traceparent", body.traceparent, m.MAX_NAME_BYTES)
     check_length("options", body.options, m.MAX_OPTIONS_BYTES)
-    options = _options(body.options)
+    options = read_json_options(body.options)
     return m.Open(body.stream, body.engine, body.source, options, body.traceparent)
-
-
-def _options(text: str) -> Mapping[str, Any]:
-    try:
-        options = json.loads(text) if text else {}
-    except (ValueError, RecursionError) as error:
-        raise ProtocolError("got options that are no JSON") from error
-    if not isinstance(options, dict):
-        raise ProtocolError(f"got options that are no JSON object but {type(options).__name__}")
-    return options
 
 
 def _text(body: pb.Text) -> m.Text:

@@ -22,6 +22,8 @@ MAX_UNACKNOWLEDGED = 256
 """Audio messages of a source that may be unacknowledged; half of what a replica queues."""
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """Size of a batch, in either direction; gRPC's own default for what is received."""
+MAX_BATCH_MESSAGES = 16_384
+"""Messages in one batch: few enough to be read in a moment in which nobody else is served."""
 MAX_PCM_BYTES = 256 * 1024
 """Audio in one message."""
 MAX_TEXT_BYTES = 64 * 1024

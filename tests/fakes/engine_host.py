@@ -56,11 +56,12 @@ class FakeEngineHost:
             for name, kind in KINDS.items()
         )
 
-    def open(self, engine, options, *, on_output, on_end, on_progress=None):
+    def open(self, engine, options, *, on_output, on_end, on_progress=None, origin=None):
         info = next((info for info in self.infos() if engine in (info.name, info.kind)), None)
         if info is None or "wrong" in options:
             raise EngineConfigError(f"no {engine}")
         if self.streams >= self.max_streams:
             raise CapacityError("full")
         self.opened.append(FakeEngineStream(info, on_output, on_end, on_progress))
+        self.opened[-1].origin = origin
         return self.opened[-1]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.fakes.engine_host import FakeEngineHost
-from voxray.actors import grpc_server, inference_connection
+from voxray.actors import grpc_server, outbox
 from voxray.actors.grpc_server import InferenceServer
 from voxray.base.errors import PortTakenError
 from voxray.base.ids import ReplicaId
@@ -104,7 +104,7 @@ async def test_a_host_that_hangs_up_frees_its_streams():
 
 
 async def test_a_host_that_does_not_read_is_given_up(monkeypatch):
-    monkeypatch.setattr(inference_connection, "MAX_WAITING", 2)
+    monkeypatch.setattr(outbox, "MAX_WAITING", 2)
     async with serving() as (_, engines, channel, _):
         call = channel.stream_stream(CONNECT)()
         await call.write(hello(m.Open(1, "speaks"), m.Credit(1, 10_000_000)))

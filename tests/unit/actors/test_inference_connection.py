@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.fakes.engine_host import FakeEngineHost
-from voxray.actors import inference_connection
+from voxray.actors import inference_connection, outbox
 from voxray.actors.inference_connection import InferenceConnection
 from voxray.base.errors import (
     EngineConfigError,
@@ -270,7 +270,7 @@ def test_a_closed_stream_says_nothing_more_even_if_its_number_is_used_again(host
 
 
 def test_a_host_that_does_not_read_is_given_up_once(host, monkeypatch):
-    monkeypatch.setattr(inference_connection, "MAX_WAITING", 3)
+    monkeypatch.setattr(outbox, "MAX_WAITING", 3)
     stream = host.open(1)
     for _ in range(5):
         stream.say(WORDS)
