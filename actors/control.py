@@ -20,8 +20,10 @@ import grpc.aio
 from pydantic import TypeAdapter, ValidationError
 
 from voxray.actors.contracts import Report
-from voxray.base.errors import ConnectionFailedError, PortTakenError
+from voxray.base.errors import ConnectionFailedError
 from voxray.base.lifecycle import TaskOwner
+from voxray.base.tls import Certificates
+from voxray.pipelines.grpc_security import listen, open_channel
 
 logger = logging.getLogger(__name__)
 
@@ -192,23 +194,35 @@ class ReportHub:
 class ControlServer:
     """A gRPC server for a hub alone. All of it runs on the loop that `start` is awaited on."""
 
-    def __init__(self, hub: ReportHub, *, token: str | None = None) -> None:
+    def __init__(
+        self,
+        hub: ReportHub,
+        *,
+        token: str | None = None,
+        certificates: Certificates | None = None,
+    ) -> None:
         self._hub = hub
         self._token = token
+        self._certificates = certificates
         self._server: grpc.aio.Server | None = None
 
     async def start(self, address: str, port: int = 0) -> int:
         """Listen, begin the heartbeats, and return the port; 0 takes a free one.
 
         Raises:
+            ConfigError: others would reach it without a token.
             PortTakenError: the port can't be had.
         """
         server = grpc.aio.server(options=SERVER_OPTIONS)
         server.add_generic_rpc_handlers((self._hub.handler(self._token),))
-        try:
-            bound = int(server.add_insecure_port(f"{address}:{port}"))
-        except RuntimeError as error:
-            raise PortTakenError(f"control server can't listen on {address}:{port}") from error
+        bound = listen(
+            server,
+            "control server",
+            address,
+            port,
+            token=self._token,
+            certificates=self._certificates,
+        )
         await server.start()
         await self._hub.start()
         self._server = server
@@ -222,14 +236,16 @@ class ControlServer:
             await server.stop(_STOP_GRACE_S)
 
 
-async def watch(address: str, token: str | None = None) -> AsyncIterator[Report]:
+async def watch(
+    address: str, token: str | None = None, certificates: Certificates | None = None
+) -> AsyncIterator[Report]:
     """Yield the reports of the process at `address` for as long as it lives.
 
     Raises:
         ConnectionFailedError: no connection, the token is refused, or the stream broke or ended.
     """
     metadata = () if token is None else (("authorization", f"Bearer {token}"),)
-    async with grpc.aio.insecure_channel(address, options=_CLIENT_OPTIONS) as channel:
+    async with open_channel(address, _CLIENT_OPTIONS, certificates) as channel:
         call = channel.unary_stream(f"/{SERVICE}/{_METHOD}")(b"", metadata=metadata)
         try:
             async for data in call:

@@ -10,11 +10,13 @@ import grpc
 import grpc.aio
 
 from voxray.actors.inference_connection import InferenceConnection
-from voxray.base.errors import PortTakenError, ProtocolError
+from voxray.base.errors import ProtocolError
 from voxray.base.ids import ReplicaId
 from voxray.base.lifecycle import TaskOwner
+from voxray.base.tls import Certificates
 from voxray.observability.events import EventSink
 from voxray.pipelines.engine_host import EngineHost
+from voxray.pipelines.grpc_security import listen
 from voxray.pipelines.recent_audio import RECALL_BYTES
 from voxray.pipelines.wire import codec
 from voxray.pipelines.wire import messages as m
@@ -44,12 +46,13 @@ _OPTIONS = [
 class InferenceServer:
     """Serves the engines of one process to the session hosts."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one thing of its own
         self,
         engine_host: EngineHost,
         *,
         replica_id: ReplicaId,
         token: str | None = None,
+        certificates: Certificates | None = None,
         max_streams_per_host: int = 256,
         sink: EventSink | None = None,
         others: Sequence[grpc.GenericRpcHandler] = (),
@@ -61,6 +64,7 @@ class InferenceServer:
             replica_id: who we are.
             token: what every caller has to bring as `authorization: Bearer ...`; None for
                 callers that are trusted as they are.
+            certificates: of both ends; None serves without TLS.
             max_streams_per_host: streams that one connection may have at once.
             sink: takes the events; None drops them.
             others: further services on the same port; they check their callers themselves.
@@ -70,6 +74,8 @@ class InferenceServer:
         self._replica_id = replica_id
         self._max_streams_per_host = max_streams_per_host
         self._sink = sink
+        self._token = token
+        self._certificates = certificates
         self._authorization = None if token is None else f"Bearer {token}".encode()
         self._server: grpc.aio.Server | None = None
         self._connections: set[InferenceConnection] = set()
@@ -83,6 +89,7 @@ class InferenceServer:
         """Listen, and return the port; 0 takes a free one.
 
         Raises:
+            ConfigError: others would reach it without a token.
             PortTakenError: the port can't be had.
         """
         server = grpc.aio.server(options=_OPTIONS)
@@ -93,12 +100,14 @@ class InferenceServer:
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(codec.SERVICE, handlers), *self._others)
         )
-        try:
-            bound: int = server.add_insecure_port(f"{address}:{port}")
-        except RuntimeError as error:
-            raise PortTakenError(
-                f"replica {self._replica_id} can't listen on {address}:{port}: {error}"
-            ) from error
+        bound = listen(
+            server,
+            f"replica {self._replica_id}",
+            address,
+            port,
+            token=self._token,
+            certificates=self._certificates,
+        )
         await server.start()
         self._server = server
         logger.info("inference server listens", extra={"address": address, "port": bound})

@@ -38,6 +38,7 @@ from voxray.base.lifecycle import LoopThread
 from voxray.base.priority import come_back
 from voxray.base.settings import Settings
 from voxray.base.timing import SystemClock
+from voxray.base.tls import load_certificates
 from voxray.observability import logs, tracing
 from voxray.observability.exporter import MetricsServer
 from voxray.observability.metrics import MetricsSink
@@ -257,7 +258,8 @@ class HostProcess:
         # Both loops stop last: grpc has one queue of events for all loops of a process.
         control = self._loop_thread("control")
         self._jobs = self._loop_thread("jobs", on_escape=self._escaped)
-        server = ControlServer(hub, token=config.token)
+        self._certificates = load_certificates(config.settings.inference.tls)
+        server = ControlServer(hub, token=config.token, certificates=self._certificates)
         port = control.call(server.start(place.address), _START_S)
         self._undo.callback(quietly(lambda: control.call(server.aclose(), _CLOSE_S)))
         self._endpoint = place.endpoint(port=port, metrics_port=metrics_port)
@@ -317,6 +319,7 @@ class HostProcess:
             sink=self._sink,
             clock=SystemClock(),
             token=config.token,
+            certificates=self._certificates,
         )
 
     def _loop_thread(

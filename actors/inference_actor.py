@@ -28,7 +28,7 @@ class InferenceActor:
         environment: Sealed[dict[str, str]],
         token: Sealed[str],
     ) -> None:
-        self._made_with = (settings.telemetry, group)
+        self._made_with = (settings.telemetry, settings.inference.tls, group)
         context = ray.get_runtime_context()
         self._host = InferenceHost(
             ReplicaConfig(
@@ -49,8 +49,10 @@ class InferenceActor:
 
     def fits(self, settings: Settings) -> bool:
         """Return whether a replica of the group of our name would be the same."""
-        telemetry, group = self._made_with
-        return telemetry == settings.telemetry and group in settings.inference.groups
+        telemetry, tls, group = self._made_with
+        inference = settings.inference
+        same = telemetry == settings.telemetry and tls == inference.tls
+        return same and group in inference.groups
 
     def close(self) -> None:
         """End all streams and free the engines. Idempotent."""

@@ -12,7 +12,8 @@ from voxray.base.ids import ReplicaId
 from voxray.base.lifecycle import LoopThread
 from voxray.base.settings import ReplicaGroupSettings, Settings
 from voxray.base.timing import SystemClock
-from voxray.observability import logs
+from voxray.base.tls import load_certificates
+from voxray.observability import logs, tracing
 from voxray.observability.events import LoopLag
 from voxray.observability.exporter import MetricsServer
 from voxray.observability.loop_lag import LoopLagProbe
@@ -54,6 +55,7 @@ class InferenceHost:
         """Load the engines and serve them.
 
         Raises:
+            ConfigError: the certificates are no good.
             EngineConfigError: an engine is unknown, or its model can't be loaded.
             PortTakenError: no port is free in the configured range.
             DeadlineError: the engines did not load in time.
@@ -66,6 +68,7 @@ class InferenceHost:
         logs.configure(settings.telemetry, role="replica", fields={"replica_id": config.replica_id})
         self._sink = MetricsSink()
         phrases = PhraseCache(int(group.phrase_cache_mb * 2**20), self._sink)
+        self._tracing = tracing.setup(settings.telemetry, role="replica", app=settings.app)
         self._engines = EngineHost(
             [
                 EngineSpec(name, group.engine_settings.get(name, {}), phrases)
@@ -76,12 +79,16 @@ class InferenceHost:
             max_batch=group.max_batch,
             sink=self._sink,
             clock=SystemClock(),
+            tracing=self._tracing,
         )
         self._hub = ReportHub(_HEARTBEAT_S)
         self._server = InferenceServer(
             self._engines,
             replica_id=config.replica_id,
             token=config.token,
+            certificates=load_certificates(settings.inference.tls),
+            max_streams_per_host=settings.inference.max_streams_per_host,
+            sink=self._sink,
             others=(self._hub.handler(config.token),),
         )
         self._probe = LoopLagProbe(
@@ -107,7 +114,12 @@ class InferenceHost:
 
     def close(self) -> None:
         """End all streams and free the engines. Idempotent."""
-        for step in (self._close_loop_side, self._metrics.close, self._loop.stop):
+        for step in (
+            self._close_loop_side,
+            self._metrics.close,
+            self._loop.stop,
+            self._tracing.shutdown,
+        ):
             quietly(step)()
 
     def heartbeat(self, _sequence: int = 0) -> ReplicaHeartbeat:

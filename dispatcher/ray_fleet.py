@@ -45,6 +45,7 @@ from voxray.base.ids import (
 )
 from voxray.base.sealed import Sealed
 from voxray.base.settings import ReplicaGroupSettings, Settings
+from voxray.base.tls import load_certificates
 from voxray.dispatcher.fleet import DispatcherEndedError, Found
 from voxray.dispatcher.ray_errors import UnavailableError, within
 from voxray.dispatcher.request_batches import RequestBatches
@@ -91,6 +92,7 @@ class RayFleet:
 
     def __init__(self, context: FleetContext) -> None:
         self._context = context
+        self._certificates = load_certificates(context.settings.inference.tls)
         self._handles: dict[str, _Actor] = {}
         # Not the loop's own threads: with the cluster's control store away, blocked calls would
         # take them all, and the names of LiveKit's server could not be resolved any more.
@@ -178,8 +180,8 @@ class RayFleet:
 
     async def start_host(self, host_id: HostId, program: ProgramInfo) -> Endpoint:
         """Start a session host with a program and wait until it takes jobs."""
-        context, hosts = self._context, self._context.settings.hosts
-        name = host_actor_name(host_id)
+        context, name = self._context, host_actor_name(host_id)
+        hosts = context.settings.hosts
         options = self._options(name, num_cpus=hosts.cpus, num_gpus=0)
 
         def create() -> _Actor:
@@ -224,8 +226,7 @@ class RayFleet:
 
     async def start_replica(self, replica_id: ReplicaId, group: ReplicaGroupSettings) -> Endpoint:
         """Start an inference replica and wait until its engines are loaded."""
-        context = self._context
-        name = replica_actor_name(replica_id)
+        context, name = self._context, replica_actor_name(replica_id)
         options = self._options(name, num_cpus=group.cpus, num_gpus=group.gpus)
 
         def create() -> _Actor:
@@ -243,7 +244,7 @@ class RayFleet:
 
     def watch(self, endpoint: Endpoint) -> AsyncIterator[Report]:
         """Yield an actor's reports until its process or the connection dies, then raise."""
-        return watch(endpoint.address, self._context.token.open())
+        return watch(endpoint.address, self._context.token.open(), self._certificates)
 
     async def aclose(self) -> None:
         """Let go of the handles; actors go on."""

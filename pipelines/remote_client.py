@@ -12,6 +12,7 @@ from voxray.base.errors import PeerFailedError, StreamClosedError, VoxrayError
 from voxray.base.ids import HostId, ReplicaId
 from voxray.base.lifecycle import TaskOwner
 from voxray.base.timing import Backoff, Clock
+from voxray.base.tls import Certificates
 from voxray.observability.events import EventSink, StreamReopened
 from voxray.pipelines.audio_source import AudioSource
 from voxray.pipelines.failover import (
@@ -52,7 +53,7 @@ class RemoteInferenceClient:
     Everything runs on the event loop that makes the client; `set_replicas` as well.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one thing of its own
         self,
         *,
         host_id: HostId,
@@ -61,6 +62,7 @@ class RemoteInferenceClient:
         sink: EventSink,
         clock: Clock,
         token: str | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         """Prepare; connections are made when they are needed.
 
@@ -71,10 +73,13 @@ class RemoteInferenceClient:
             sink: takes the events.
             clock: tells the time.
             token: what the replicas ask for; None where they ask for nothing.
+            certificates: of both ends; None connects without TLS.
         """
         self.wait_s = WAIT_S
         """How long a stream waits for a replica."""
-        self._settings = ConnectionSettings(host_id=host_id, coalesce_ms=coalesce_ms, token=token)
+        self._settings = ConnectionSettings(
+            host_id=host_id, coalesce_ms=coalesce_ms, token=token, certificates=certificates
+        )
         self._node = node
         self._sink = sink
         self._clock = clock

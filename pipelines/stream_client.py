@@ -12,8 +12,10 @@ import grpc.aio
 from voxray.base.errors import PeerFailedError, ProtocolError
 from voxray.base.ids import HostId
 from voxray.base.lifecycle import TaskOwner
+from voxray.base.tls import Certificates
 from voxray.pipelines.engines.base import EngineInfo
 from voxray.pipelines.failover import LOST
+from voxray.pipelines.grpc_security import open_channel
 from voxray.pipelines.input_log import InputLog
 from voxray.pipelines.routing import Replica
 from voxray.pipelines.uplink import Lane, Member, Uplink
@@ -76,11 +78,13 @@ class ConnectionSettings:
         host_id: who connects.
         coalesce_ms: how long frames of all calls are gathered into one message.
         token: what the replicas ask for; None where they ask for nothing.
+        certificates: of both ends; None connects without TLS.
     """
 
     host_id: HostId
     coalesce_ms: float
     token: str | None = field(default=None, repr=False)
+    certificates: Certificates | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +219,8 @@ class ReplicaConnection:
     async def _run(self) -> None:
         replica_id = self.replica.replica_id
         try:
-            async with grpc.aio.insecure_channel(self.replica.address, options=_OPTIONS) as channel:
+            address, certificates = self.replica.address, self._settings.certificates
+            async with open_channel(address, _OPTIONS, certificates) as channel:
                 await self._describe(channel)
                 self._decided.set()
                 await self._pump(channel)

@@ -20,6 +20,7 @@ from tests.fakes.replica_process import replica_here
 from voxray.base.errors import EngineConfigError, StreamFinishedError
 from voxray.base.ids import HostId
 from voxray.base.timing import SystemClock
+from voxray.base.tls import Certificates
 from voxray.pipelines.engines.base import EngineOutput, SpeechOutput, TranscriptOutput
 from voxray.pipelines.remote_client import RemoteInferenceClient
 from voxray.pipelines.remote_stream import RemoteStream
@@ -68,7 +69,9 @@ class WireRecord:
         )
 
 
-def new_client(*, token: str | None = None) -> RemoteInferenceClient:
+def new_client(
+    *, token: str | None = None, certificates: Certificates | None = None
+) -> RemoteInferenceClient:
     return RemoteInferenceClient(
         host_id=HostId("cafe0001"),
         node="node",
@@ -76,6 +79,7 @@ def new_client(*, token: str | None = None) -> RemoteInferenceClient:
         sink=EventLog(),
         clock=SystemClock(),
         token=token,
+        certificates=certificates,
     )
 
 

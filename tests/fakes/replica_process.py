@@ -50,7 +50,15 @@ def replica_at(port: int, number: int = 0, names=("listener", "speaker")) -> Rep
 
 
 @asynccontextmanager
-async def replica_here(number: int = 0, *, hosted=None, sink=None, token=None, max_streams=64):
+async def replica_here(
+    number: int = 0,
+    *,
+    hosted=None,
+    sink=None,
+    token=None,
+    max_streams=64,
+    **options,
+):
     """A replica in this process; yields its server, its engine host and its announcement."""
     host = EngineHost(
         engines() if hosted is None else hosted,
@@ -61,7 +69,9 @@ async def replica_here(number: int = 0, *, hosted=None, sink=None, token=None, m
         clock=SystemClock(),
     )
     await host.start()
-    server = InferenceServer(host, replica_id=ReplicaId(f"speech-{number}"), token=token)
+    server = InferenceServer(
+        host, replica_id=ReplicaId(f"speech-{number}"), token=token, sink=sink, **options
+    )
     port = await server.start("127.0.0.1", 0)
     try:
         names = [info.name for info in host.infos()]

@@ -28,6 +28,7 @@ from pydantic import (
 from voxray.base.errors import ConfigError
 from voxray.base.settings_checks import check_hosts, check_port_range
 from voxray.base.settings_sources import gather
+from voxray.base.tls import TlsSettings
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 PortRange = Annotated[str, Field(pattern=r"^(\d{1,5}-\d{1,5})?$"), AfterValidator(check_port_range)]
@@ -212,12 +213,16 @@ class InferenceSettings(_Part):
     Attributes:
         groups: the replica groups; an engine may be in several.
         coalesce_ms: how long a host gathers frames of its calls into one message.
+        max_streams_per_host: streams of one host at one replica; a call takes up to three.
+        tls: certificates of the gRPC ports.
     """
 
     groups: tuple[ReplicaGroupSettings, ...] = (
         ReplicaGroupSettings(name="speech", engines=("silero", "pocketsphinx", "espeak")),
     )
     coalesce_ms: Annotated[float, Field(ge=0, le=100)] = 10.0
+    max_streams_per_host: Annotated[int, Field(ge=1)] = 256
+    tls: TlsSettings = TlsSettings()
 
     @field_validator("groups")
     @classmethod

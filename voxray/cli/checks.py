@@ -19,8 +19,9 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from voxray.base.errors import MissingPartError, VoxrayError
+from voxray.base.errors import ConfigError, MissingPartError, VoxrayError
 from voxray.base.settings import Settings
+from voxray.base.tls import TlsSettings, load_certificates
 from voxray.cli.cluster import RAY_ENVIRONMENT, Authentication, authentication
 from voxray.cli.home import build_home
 from voxray.loadtest.livekit_binary import PINNED_VERSION, find, find_go, server_version
@@ -157,6 +158,25 @@ def check_ray_authentication(environment: Mapping[str, str], address: str) -> Re
         found=f"no token for the cluster at {address}",
         remedy="set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH, if the cluster asks for one",
     )
+
+
+def check_tls(settings: TlsSettings) -> Result:
+    """Check that the certificates of the gRPC ports are there and fit each other."""
+    name = "tls"
+    try:
+        certificates = load_certificates(settings)
+    except ConfigError as error:
+        return Result(
+            name=name,
+            level=Level.FAILED,
+            found=str(error),
+            remedy="docs/security.md says how the three files are made",
+        )
+    if certificates is None:
+        found = "off: gRPC ports ask for the app's token, and do not encrypt"
+        return Result(name=name, level=Level.OK, found=found)
+    found = f"{settings.cert} is good for {settings.server_name}, by both ends"
+    return Result(name=name, level=Level.OK, found=found)
 
 
 def check_livekit_server(environment: Mapping[str, str]) -> Result:

@@ -17,6 +17,7 @@ from voxray.base.app_token import app_token
 from voxray.base.errors import ConfigError, PortTakenError, VoxrayError
 from voxray.base.sealed import Sealed
 from voxray.base.settings import LiveKitSettings, Settings
+from voxray.base.tls import load_certificates
 from voxray.cli import cluster as clusters
 from voxray.cli import leftovers
 from voxray.cli.dispatchers import DISPATCHER_CPUS, AppParts, Dispatchers, create_missing, look
@@ -127,6 +128,8 @@ async def deploy(
         check_names(group.engines)
     ports = _ports(settings)
     tell = on_progress or (lambda _: None)
+    # Each process reads its own; what is wrong with them is said before any of them starts.
+    load_certificates(settings.inference.tls)
     tell("loading the program and starting Ray")
     probe = asyncio.create_task(
         probe_program(program_path, program_environment(settings)), name="probe-program"

@@ -67,6 +67,7 @@ def _every_check(settings: Settings) -> Sequence[_Check]:
         checks.check_ray,
         partial(checks.check_ray_environment, os.environ),
         partial(checks.check_ray_authentication, os.environ, settings.ray.address),
+        partial(checks.check_tls, settings.inference.tls),
         partial(checks.check_livekit_server, os.environ),
         *(partial(checks.check_engine, name, given) for name, given in sorted(engines)),
         partial(checks.check_port, settings),
