@@ -12,6 +12,7 @@ from pydantic import BaseModel, SecretStr
 
 from voxray.base.settings import ReplicaGroupSettings, Settings
 from voxray.base.settings_sources import COMMON_VARIABLES
+from voxray.base.tls import TlsSettings
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 
@@ -76,6 +77,7 @@ def render() -> str:
             if name == "inference":
                 title = "`inference.groups`, each group"
                 sections.append(_section(title, "inference.groups[].", ReplicaGroupSettings))
+                sections.append(_section("`inference.tls`", "inference.tls.", TlsSettings))
     return _HEAD + common + "\n" + "\n".join(sections) + "\n" + _EXAMPLE
 
 
