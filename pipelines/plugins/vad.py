@@ -11,7 +11,7 @@ from livekit.agents import vad
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, NotGivenOr
 from livekit.agents.utils import aio, is_given, log_exceptions
 
-from voxray.base.errors import VoxrayError
+from voxray.base.errors import DeadlineError, VoxrayError
 from voxray.base.timing import Backoff, SystemClock
 from voxray.pipelines import runtime
 from voxray.pipelines.engines.base import ProbabilityOutput
@@ -32,6 +32,8 @@ _RETRIES = DEFAULT_API_CONNECT_OPTIONS.max_retry
 # A VAD has no connect options of its own in livekit-agents; the defaults of the others do.
 _BACKOFF = Backoff(first_s=0.1, limit_s=2.0)
 # A call is deaf meanwhile: begin sooner than the others.
+_STALLED_S = 1.0
+# A replica that owes a window for so long hangs, or is far behind: this process takes over.
 
 
 class VAD(SharedEngine["VADStream"], vad.VAD):
@@ -210,6 +212,8 @@ class VADStream(vad.VADStream):
                 item = None
             if isinstance(item, rtc.AudioFrame):
                 self._push(stream, segment, item)
+                if self._places.remote and segment.stalled_s > _STALLED_S:
+                    raise DeadlineError(f"no window of the VAD came for {_STALLED_S:g} s")
             else:
                 self._segment_over = True
         stream.end_input()

@@ -78,6 +78,11 @@ class VADAudio:
         self._last_result_s = now_s
         return waited_s
 
+    def due_since(self, samples: int, engine_rate: int) -> float | None:
+        """Return when the audio of the next window, of so many samples, was complete; or None."""
+        due = self._taken + -(-samples * self.rate // engine_rate)
+        return next((arrived_s for upto, arrived_s in self._arrivals if upto >= due), None)
+
     def speech(self) -> bytes:
         """Return the speech so far with its padding."""
         return bytes(self._speech)

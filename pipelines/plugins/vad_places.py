@@ -38,6 +38,8 @@ class EnginePlaces:
         self._engine = engine
         self._placement = placement
         self._served = False
+        self.remote = False
+        """Whether a replica serves the stream that was opened last."""
         self._returned: tuple[AsyncExitStack, InferenceStream] | None = None
         self._tasks = TaskOwner("vad-places")
         self._search: asyncio.Task[None] | None = None
@@ -69,6 +71,7 @@ class EnginePlaces:
         if self._returned is not None:
             (found, stream), self._returned = self._returned, None
             stack.push_async_exit(found)
+            self.remote = True
             return stream
         if self._placement == "host":
             return await self._here(stack, self._engine)
@@ -94,6 +97,7 @@ class EnginePlaces:
         timeout_s = _NEXT_TIMEOUT_S if self._served else _FIRST_TIMEOUT_S
         context = opened(self._engine, {}, timeout_s, terms=terms, client=client)
         stream = await stack.enter_async_context(context)
+        self.remote = True
         if not self._served:
             # 4 MB, once in the process: it is there when the replica is not.
             runtime.prewarm(FALLBACK, here=True)
@@ -101,6 +105,7 @@ class EnginePlaces:
         return stream
 
     async def _here(self, stack: AsyncExitStack, engine: str) -> InferenceStream:
+        self.remote = False
         context = opened(engine, {}, _OPEN_TIMEOUT_S, client=runtime.local())
         return await stack.enter_async_context(context)
 

@@ -12,6 +12,8 @@ from voxray.pipelines.plugins.vad_edges import Happening, Moment, SpeechEdges, V
 
 logger = logging.getLogger(__name__)
 
+_WINDOW_S = 0.032
+# Silero's, before the engine has shown its own.
 _SLOW_S = 0.2
 # A window that takes longer is worth a warning; the bundled VAD warns from the same value.
 
@@ -31,6 +33,8 @@ class VADSegment:
         self._edges = SpeechEdges(options)
         self._audio = VADAudio(rate, options.prefix_padding_duration, options.max_buffered_speech)
         self._engine_rate = 0
+        self._window_samples = 0
+        self._attached_s = clock.monotonic()
         self._heard_upto = 0
         self._behind_s = 0.0
         self._told_full = False
@@ -45,6 +49,15 @@ class VADSegment:
         """Whether nobody speaks just now, or begins to."""
         return self._edges.idle
 
+    @property
+    def stalled_s(self) -> float:
+        """Seconds that the engine has owed a window, since it was given the audio of it."""
+        samples = self._window_samples or int(_WINDOW_S * self._engine_rate)
+        due_s = self._audio.due_since(samples, self._engine_rate)
+        if due_s is None:
+            return 0.0
+        return self._clock.monotonic() - max(due_s, self._attached_s)
+
     def attach(self, engine_rate: int) -> bytes:
         """Go on with a new stream of an engine; return the audio that it has to be given first.
 
@@ -52,6 +65,7 @@ class VADSegment:
         left unheard is heard now.
         """
         self._engine_rate = engine_rate
+        self._attached_s = self._clock.monotonic()
         context, unheard = self._audio.again()
         # Windows up to here were judged already.
         self._heard_upto = len(context) // 2 * engine_rate // self.rate
@@ -67,6 +81,7 @@ class VADSegment:
         if samples <= 0:  # A replica that took over heard the end of the audio again.
             return []
         self._heard_upto = window.end_sample
+        self._window_samples = samples
         pcm = self._audio.take(samples, self._engine_rate)
         window_s = samples / self._engine_rate
         delay_s = self._audio.served_after(self._clock.monotonic())

@@ -331,3 +331,30 @@ async def test_a_vad_of_the_host_asks_no_replica(
     assert here.closed
     with pytest.raises(ValueError, match="replica or host"):
         VAD(placement="moon")
+
+
+async def test_a_replica_that_hangs_is_left(
+    client: FakeInferenceClient, local: FakeInferenceClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.refuses = None
+    now = 100.0
+    monkeypatch.setattr(plugin.SystemClock, "monotonic", lambda _: now)
+    stream = VAD().stream()
+    stream.push_frame(audio(2))
+    hung = await client.stream()
+    await hung.until(1)
+    now += 1.5
+    client.refuses = PeerFailedError("no replica is left")
+    stream.push_frame(audio(1))
+    here = await local.stream()
+    # All of it was heard by nobody.
+    assert await here.until(1) == [(bytes(2 * 3 * WINDOW), 16_000)]
+    say(here, [0.0] * 3)
+    # This process is not left for being slow.
+    now += 60.0
+    stream.push_frame(audio(1))
+    stream.end_input()
+    assert (await here.until(3))[-1] == "<end>"
+    here.finish()
+    assert [event.timestamp async for event in stream] == pytest.approx([0.032, 0.064, 0.096])
+    await stream.aclose()

@@ -127,6 +127,22 @@ def test_events_tell_how_late_the_result_is() -> None:
     assert event.inference_duration == pytest.approx(0.015)
 
 
+def test_an_engine_owes_a_window_from_when_it_has_all_of_it() -> None:
+    made, clock = segment(24_000)
+    made.push(bytes(2 * 700))  # A window is 768 samples.
+    clock.now_s += 5.0
+    assert made.stalled_s == 0.0
+    made.push(bytes(2 * 100))
+    clock.now_s += 2.0
+    assert made.stalled_s == pytest.approx(2.0)
+    made.attach(16_000)
+    assert made.stalled_s == 0.0
+    clock.now_s += 0.5
+    assert made.stalled_s == pytest.approx(0.5)
+    take(made, [0.0])
+    assert made.stalled_s == 0.0
+
+
 def test_audio_that_comes_at_once_is_not_late(caplog: pytest.LogCaptureFixture) -> None:
     made, clock = segment()
     made.push(numbered(100))
