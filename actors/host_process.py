@@ -28,6 +28,7 @@ from voxray.actors.memory_guard import MemoryGuard, MemoryJudge
 from voxray.actors.place import Place, quietly
 from voxray.actors.program import LoadedProgram, prewarm
 from voxray.actors.room_joining import see_joins_through
+from voxray.actors.rtc_leftovers import follow_rtc
 from voxray.actors.session_host import SessionHost
 from voxray.actors.start_watch import bounded, explained, frames_of
 from voxray.actors.task_scope import hide_other_tasks
@@ -208,6 +209,7 @@ class HostProcess:
         # Before the program, which may use livekit.rtc as it is imported.
         rtc_compat.quiet_native_runtime(os.environ)
         see_joins_through()
+        follow_rtc()
         path, limit_s = self._config.program_path, self._config.settings.hosts.start_timeout_s
         with bounded(f"{path}: its import", limit_s):
             program = _loaded(path)

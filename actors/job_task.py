@@ -19,13 +19,13 @@ from voxray.actors.job_end import (
     describe,
     is_alone_elsewhere,
     is_clean_exit,
-    leave_room,
 )
 from voxray.actors.job_executor import info_of
 from voxray.actors.livekit_compat import STOPPED, JobDriver, JobEnd, let_go
 from voxray.actors.loop_watch import BlockThresholds
 from voxray.actors.program import InferenceExecutor, LoadedProgram
 from voxray.actors.room_joining import let_go_of_events
+from voxray.actors.rtc_leftovers import leave_rooms, let_go_of_streams, rooms_of
 from voxray.actors.session_watch import observe_sessions
 from voxray.actors.task_scope import TaskScope
 from voxray.base.timing import Clock, SystemClock
@@ -308,12 +308,10 @@ class JobTask:
         if not life.done():
             life.cancel()
             await asyncio.wait({life}, timeout=_CLEANUP_S)
-        if self._job is not None and self._job.room.isconnected():
-            why = await leave_room(self._job.room, deadline_s=_CLEANUP_S)
-            if why:
-                logger.error(
-                    "job did not leave its room", extra={"job_id": self.order.job_id, "error": why}
-                )
+        rooms = rooms_of(self._scope, self._job)
+        for why in await leave_rooms(rooms, deadline_s=_CLEANUP_S):
+            extra = {"job_id": self.order.job_id, "error": why}
+            logger.error("job did not leave its room", extra=extra)
         left = await self._scope.cancel_all(deadline_s=_CLEANUP_S)
         if left:
             logger.warning(
@@ -323,7 +321,9 @@ class JobTask:
         self._scope.close_threads()
         if self._job is not None:
             let_go(self._job)
-            let_go_of_events(self._job.room)
+        for room in rooms:
+            let_go_of_events(room)
+        let_go_of_streams(self._scope)
         self._job = None
 
     def _end(self, life: asyncio.Task[JobEnd]) -> None:

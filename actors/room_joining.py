@@ -14,6 +14,7 @@ from livekit import rtc
 
 from voxray.actors.job_end import leave_room
 from voxray.actors.rtc_compat import drop_events
+from voxray.actors.rtc_leftovers import joining
 from voxray.actors.task_scope import current_scope
 
 logger = logging.getLogger(__name__)
@@ -47,11 +48,12 @@ def let_go_of_events(room: rtc.Room) -> None:
 
 
 async def _join(room: rtc.Room, connect: Callable[[], Awaitable[None]]) -> None:
-    async def joining() -> None:
-        await connect()
+    async def join() -> None:
+        with joining(room):
+            await connect()
 
     # In the job's own context, where the room's events belong, but not among its tasks.
-    task = asyncio.create_task(joining(), name="join-room")
+    task = asyncio.create_task(join(), name="join-room")
     if (scope := current_scope()) is not None:
         scope.spare(task)
     setattr(room, _JOINING, True)
@@ -72,10 +74,10 @@ async def _join(room: rtc.Room, connect: Callable[[], Awaitable[None]]) -> None:
 _abandoned: set[asyncio.Task[None]] = set()
 
 
-async def _leave_after(room: rtc.Room, joining: asyncio.Task[None]) -> None:
-    await asyncio.wait({joining})
+async def _leave_after(room: rtc.Room, joined: asyncio.Task[None]) -> None:
+    await asyncio.wait({joined})
     setattr(room, _JOINING, False)
-    if joining.cancelled() or joining.exception() is not None:
+    if joined.cancelled() or joined.exception() is not None:
         drop_events(room)
         return
     if room.isconnected() and (why := await leave_room(room, deadline_s=_LEAVE_S)):

@@ -4,7 +4,8 @@ Tested with the version in `livekit_compat.TESTED_VERSIONS`; `tests/contract/tes
 holds what is relied upon.
 """
 
-from collections.abc import MutableMapping, Sequence
+import functools
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 from livekit import rtc
@@ -48,6 +49,30 @@ def drop_events(room: rtc.Room) -> None:
     """Take back the events of a room whose connection was cut short: it would gather all rooms'."""
     if (events := getattr(room, "_ffi_queue", None)) is not None:
         _ffi_client.FfiClient.instance.queue.unsubscribe(events)
+
+
+def observe_subscriptions(observer: Callable[[object], None]) -> None:
+    """Call `observer` with each queue that is subscribed to native events from now on.
+
+    In the context of whoever subscribes, on any thread. Idempotent: a second observer is ignored.
+    """
+    original = _ffi_client.FfiQueue.subscribe
+    if getattr(original, "voxray_observed", False):
+        return
+
+    @functools.wraps(original)
+    def subscribe(self: Any, *arguments: Any, **options: Any) -> Any:
+        queue = original(self, *arguments, **options)
+        observer(queue)
+        return queue
+
+    subscribe.voxray_observed = True  # type: ignore[attr-defined]  # a mark on our own function
+    _ffi_client.FfiQueue.subscribe = subscribe  # type: ignore[method-assign]
+
+
+def unsubscribe(queue: object) -> None:
+    """Let a queue get no more native events. Idempotent."""
+    _ffi_client.FfiClient.instance.queue.unsubscribe(queue)
 
 
 def _load_quietly() -> Any:
