@@ -3,6 +3,7 @@
 make soak                                    # both, into benchmarks/results/
 python -m tests.soak jobs --jobs 1000 --seed 7
 python -m tests.soak calls --calls 300
+python -m tests.soak native --calls 60    # what livekit.rtc keeps by itself, for comparison
 """
 
 import argparse
@@ -18,10 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.running_app import ROOT
-from tests.soak.runs import run_calls, run_jobs
+from tests.soak.calls import run_calls
+from tests.soak.native import run_native
+from tests.soak.runs import run_jobs
 from voxray.cli.home import build_home
 from voxray.loadtest.livekit_server import LiveKitServer, find_or_install
 
+WHAT = ["jobs", "calls", "native"]
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -40,7 +44,7 @@ async def _into(name: str, run: Callable[[Path], Awaitable[dict[str, Any]]]) -> 
 def main() -> int:
     """Run what the command line asks for; 1 if something did not add up."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("jobs", "calls"), nargs="*", default=["jobs", "calls"])
+    parser.add_argument("what", choices=WHAT, nargs="*", default=WHAT[:2])
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--calls", type=int, default=300)
     parser.add_argument("--seed", type=int, default=7)
@@ -60,6 +64,10 @@ def main() -> int:
             right &= asyncio.run(
                 _into("soak_calls", lambda home: run_calls(server, home, arguments.calls))
             )
+        if "native" in arguments.what:
+            text = json.dumps(run_native(server, arguments.calls), indent=2)
+            (RESULTS / "soak_native.json").write_text(text + "\n")
+            sys.stdout.write(text + "\n")
     return 0 if right else 1
 
 

@@ -1,4 +1,4 @@
-"""The two runs: many jobs of random fates, and many short spoken calls."""
+"""The run of jobs of random fates, and what it shares with the run of calls."""
 
 import asyncio
 import random
@@ -12,23 +12,21 @@ from typing import Any
 
 from livekit import api
 
-from tests.dispatched import AGENT, Dispatches, Neighbour
+from tests.dispatched import Dispatches, Neighbour
 from tests.running_app import PROGRAMS, RunningApp, voxray_app
-from tests.soak.growth import Sample, fit, sample
+from tests.soak.growth import Growth, Sample, Verdict, count_faults, counts, fit, sample
 from tests.soak.ledger import Ledger
-from voxray.loadtest.access import LiveKitAccess
-from voxray.loadtest.call import CallObserver, CallPlan, run_call
 from voxray.loadtest.livekit_server import LiveKitServer
-from voxray.loadtest.questions import Question
-from voxray.loadtest.speech import speak_all
 
 PROGRAM = PROGRAMS / "troublemaker.py"
 _JOBS_AT_ONCE = 8
-_CALLS_AT_ONCE = 4
 _HANG_UP_S = 0.4
 # A join that outlives its job holds what belongs to it, until LiveKit's runtime gives it up (15 s).
 _COUNT_EVERY_S = 5.0
 _COUNTS = 5
+ALONE = {"JobContext": 1, "JobTask": 1, "Room": 1, "JobDriver": 1, "TaskScope": 1, "of echo": 1}
+"""What belongs to calls when only the job that counts is there."""
+_ENOUGH_JOBS = 500
 
 # What a job does, how often, and how it may end. `hang_up` and `delete` are done to jobs that would
 # stay: at any moment of their lives, so that they may end before they were taken.
@@ -42,6 +40,7 @@ FATES: Mapping[str, tuple[int, set[str]]] = {
     "exit:3": (1, {"failed"}),
     "cancel_all": (1, {"failed"}),
     "lose_room": (1, {"success"}),
+    "second_room": (1, {"success"}),
     "request_reject": (2, {"rejected"}),
     "request_terminate": (1, {"rejected"}),
     "request_raise": (1, {"rejected"}),
@@ -87,6 +86,13 @@ class Run:
             for role, each in self.samples.items()
         }
 
+    def growth(self, *, after: int) -> dict[str, Growth]:
+        """Return the lines through the resident memory of the processes."""
+        return {
+            role: fit([(one.calls, one.rss_mib) for one in each], after=after)
+            for role, each in self.samples.items()
+        }
+
     def processes_begun(self) -> dict[str, int]:
         """Return how many processes the app had at the start, and the least in the last third."""
         last = self.processes[-max(1, len(self.processes) // 3) :]
@@ -94,7 +100,7 @@ class Run:
 
 
 @asynccontextmanager
-async def _run(server: LiveKitServer, home: Path) -> AsyncIterator[Run]:
+async def started(server: LiveKitServer, home: Path) -> AsyncIterator[Run]:
     environment = {
         "VOXRAY_HOSTS__MAX_HOSTS": "1",
         # Jobs of callers who hung up hold theirs a while; LiveKit offers nothing to a full app.
@@ -123,7 +129,7 @@ def _tell(follower: asyncio.Task[None]) -> None:
         sys.stderr.write(f"the books are not kept any more: {error!r}\n")
 
 
-async def _at_once(
+async def at_once(
     count: int, limit: int, one: Callable[[int], Awaitable[None]], every: Callable[[], None]
 ) -> None:
     """Run `one` for each number, `limit` at a time; call `every` whenever `limit` are done."""
@@ -150,34 +156,39 @@ async def run_jobs(server: LiveKitServer, home: Path, jobs: int, *, seed: int) -
     kinds = [*FATES, *more]
     rng.shuffle(kinds)
     pauses = [rng.uniform(0, _HANG_UP_S) for _ in kinds]
-    async with _run(server, home) as run:
+    async with started(server, home) as run:
 
         async def one(number: int) -> None:
             await _one_job(run, f"soak-{seed}-{number}", kinds[number], pauses[number])
             run.done += 1
 
         run.look()
-        await _at_once(jobs, _JOBS_AT_ONCE, one, run.look)
+        await at_once(jobs, _JOBS_AT_ONCE, one, run.look)
         await run.ledger.all_ended()
-        status = await run.app.until_status(_over)
+        status = await run.app.until_status(is_over)
         faults = [*run.wrong, *run.ledger.faults(await run.app.get("/metrics"), status)]
         faults += [
             f"{kind} happened"
             for kind in ("HostLost", "HostStartFailed")
             if kind in run.ledger.other
         ]
-        objects = await _objects(run, server, f"soak-{seed}-count")
-        faults += _left(objects)
+        faults += await _still_there(run)
+        objects = (await counted(run, server, f"soak-{seed}-count"))["objects"]
+        faults += [f"left: {more}" for more in [more_than(ALONE, objects)] if more]
         processes = run.processes_begun()
         if processes["end"] > processes["start"]:
             faults.append(f"more processes: {processes}")
         # Before half of it caches fill and the allocator finds its size.
-        growth = {role: fit(each, after=jobs // 2) for role, each in run.samples.items()}
-        faults += [
-            f"{role} grows: {each.to_json()}"
-            for role, each in growth.items()
-            if jobs >= 500 and not each.flat
-        ]
+        growth = run.growth(after=jobs // 2)
+        least = {role: counts(each, after=jobs // 2) for role, each in run.samples.items()}
+        if jobs >= _ENOUGH_JOBS:
+            faults += [
+                f"{role}: {each.verdict}, {each.to_json()}"
+                for role, each in growth.items()
+                if each.verdict is not Verdict.FLAT
+            ]
+            for role, each in least.items():
+                faults += count_faults(role, each)
         return {
             "seed": seed,
             "jobs": jobs,
@@ -189,6 +200,7 @@ async def run_jobs(server: LiveKitServer, home: Path, jobs: int, *, seed: int) -
             "processes": processes,
             "rss_mib": run.sizes(),
             "growth": {role: each.to_json() for role, each in growth.items()},
+            "least": least,
             "faults": faults,
         }
 
@@ -223,6 +235,19 @@ async def _one_job(run: Run, room: str, kind: str, pause_s: float) -> None:
             await run.dispatches.close_room(room)
 
 
+async def _still_there(run: Run) -> list[str]:
+    """Return who is still in a room that a job had opened beside its own."""
+    rooms = (await run.dispatches.livekit.room.list_rooms(api.ListRoomsRequest())).rooms
+    faults = []
+    for room in rooms:
+        if room.name.endswith("-other"):
+            asked = api.ListParticipantsRequest(room=room.name)
+            with _gone_already():
+                found = await run.dispatches.livekit.room.list_participants(asked)
+                faults += [f"{one.identity} is still in {room.name}" for one in found.participants]
+    return faults
+
+
 @contextmanager
 def _gone_already() -> Iterator[None]:
     """Let LiveKit say that what is to be deleted is not there: it went with the job's end."""
@@ -233,70 +258,35 @@ def _gone_already() -> Iterator[None]:
             raise
 
 
-async def run_calls(server: LiveKitServer, home: Path, calls: int) -> dict[str, Any]:
-    """Run short spoken calls on one host; `faults` says what they left."""
-    words = "green river"
-    speech = await speak_all([words])
-    access = LiveKitAccess(
-        url=server.url, api_key=server.api_key, api_secret=server.api_secret, agent_name=AGENT
-    )
-    answered: Counter[str] = Counter()
-    async with _run(server, home) as run:
+async def counted(
+    run: Run, server: LiveKitServer, room: str, known: Mapping[str, int] = ALONE
+) -> dict[str, Any]:
+    """Return what is alive in the host and what it needs, told by a call of its own.
 
-        async def one(number: int) -> None:
-            room = f"call-{number}"
-            question = Question(say=words, expect=tuple(words.split()))
-            plan = CallPlan(access=access, room=room, questions=[question], speech=speech)
-            result = await run_call(plan, CallObserver())
-            right = bool(result.turns) and result.turns[0].correct
-            answered["right" if right else result.error or "wrong answer"] += 1
-            # The caller has hung up; the room closes soon, and with it the job ends.
-            await run.ledger.ended(room)
-            run.done += 1
-
-        run.look()
-        await _at_once(calls, _CALLS_AT_ONCE, one, run.look)
-        status = await run.app.until_status(_over)
-        objects = await _objects(run, server, "call-count")
-        growth = {role: fit(each, after=calls // 3) for role, each in run.samples.items()}
-        faults = [*run.ledger.faults(await run.app.get("/metrics"), status), *_left(objects)]
-        faults += [f"{role} grows" for role, each in growth.items() if not each.flat]
-        return {
-            "calls": calls,
-            "answered": dict(answered),
-            "books": run.ledger.summary(),
-            "objects_left": objects,
-            "rss_mib": run.sizes(),
-            "growth": {role: each.to_json() for role, each in growth.items()},
-            "host_rss_mib": [round(each.rss_mib, 1) for each in run.samples["host"]],
-            "faults": faults,
-        }
-
-
-async def _objects(run: Run, server: LiveKitServer, room: str) -> dict[str, int]:
-    """Return what belongs to calls in the host, counted by a call of its own."""
+    Args:
+        known: counts that it is not waited for to fall below.
+    """
     async with Neighbour(server, room) as counter:
         await run.dispatches.start(room, "echo")
         await counter.greeted()
-        objects: dict[str, int] = {}
+        answer: dict[str, Any] = {}
         for _ in range(_COUNTS):
-            objects = (await counter.ask("count"))["objects"]
-            if not _left(objects):
+            answer = await counter.ask("count")
+            if not more_than(known, answer["objects"]):
                 break
             # Nothing tells that a join of an ended job is over; the next look is one interval away.
             await asyncio.sleep(_COUNT_EVERY_S)
     await run.dispatches.close_room(room)
     await run.ledger.ended(room)
-    return objects
+    return {"objects": answer["objects"], "memory": answer["memory"]}
 
 
-def _left(objects: Mapping[str, int]) -> list[str]:
-    """Return what is there beside the one job that counted."""
-    alone = {"JobContext": 1, "JobTask": 1, "Room": 1, "JobDriver": 1, "TaskScope": 1, "of echo": 1}
-    return [f"left: {dict(objects)}"] if dict(objects) != alone else []
+def more_than(known: Mapping[str, int], objects: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts that are higher than known ones."""
+    return {name: count for name, count in objects.items() if count > known.get(name, 0)}
 
 
-def _over(status: Mapping[str, Any]) -> bool:
+def is_over(status: Mapping[str, Any]) -> bool:
     dispatcher = status["dispatchers"][0]
     return not (
         dispatcher["used"]

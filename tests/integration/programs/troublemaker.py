@@ -27,6 +27,7 @@ from livekit.agents import (
     room_io,
     utils,
 )
+from settled_memory import settled
 from small_llm import ParrotLLM
 
 import voxray
@@ -116,6 +117,16 @@ async def publish(ctx: JobContext) -> None:
     await ctx.room.local_participant.publish_track(track)
 
 
+async def join_another(name: str) -> None:
+    """Join a further room, and never leave it."""
+    token = (
+        api.AccessToken()
+        .with_identity("guest")
+        .with_grants(api.VideoGrants(room_join=True, room=name))
+    )
+    await rtc.Room().connect(os.environ["LIVEKIT_URL"], token.to_jwt())
+
+
 def fail() -> None:
     """Raise what programs raise."""
     raise ValueError("trouble")
@@ -164,6 +175,7 @@ async def answer_pings(ctx: JobContext) -> None:
             "executor": ctx.proc.executor_type.name,
             "tasks": len(asyncio.all_tasks()),
             "objects": live_objects() if text == "count" else {},
+            "memory": settled() if text == "count" else {},
         }
         await ctx.room.local_participant.send_text(json.dumps(about), topic="pong")
 
@@ -295,6 +307,9 @@ async def entrypoint(ctx: JobContext) -> None:  # noqa: C901, PLR0912, PLR0915 -
             await asyncio.Event().wait()
         case "release":
             RELEASED.set()
+            ctx.shutdown("done")
+        case "second_room":
+            await join_another(f"{ctx.room.name}-other")
             ctx.shutdown("done")
         case "quit":
             ctx.shutdown("done")
