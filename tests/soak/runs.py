@@ -106,6 +106,8 @@ async def started(server: LiveKitServer, home: Path) -> AsyncIterator[Run]:
         # Jobs of callers who hung up hold theirs a while; LiveKit offers nothing to a full app.
         "VOXRAY_HOSTS__SESSIONS_PER_HOST": "48",
         "VOXRAY_TELEMETRY__LOG_LEVEL": "ERROR",
+        # A busy machine is no silent host: one that is killed takes with it what it kept.
+        "VOXRAY_HOSTS__LEASE_S": "60",
     }
     async with (
         voxray_app(server, home, PROGRAM, environment=environment) as app,
