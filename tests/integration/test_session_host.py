@@ -1,6 +1,7 @@
 """Many jobs of one program in one process, in real rooms."""
 
 import asyncio
+import contextvars
 import gc
 import logging
 import sys
@@ -28,7 +29,9 @@ from voxray.actors.job_task import HostResources
 from voxray.actors.livekit_compat import STOPPED
 from voxray.actors.program import LoadedProgram, prewarm
 from voxray.actors.room_joining import let_go_of_events, see_joins_through
+from voxray.actors.rtc_leftovers import follow_rtc, leave_rooms, rooms_of
 from voxray.actors.session_host import SessionHost
+from voxray.actors.task_scope import TaskScope
 from voxray.app import load_program
 from voxray.base.errors import CapacityError
 from voxray.base.ids import HostId, JobId
@@ -331,3 +334,25 @@ async def test_a_join_that_its_job_does_not_live_to_see_ends_outside_the_room(
     ) as livekit:
         there = await livekit.room.list_participants(api.ListParticipantsRequest(room=room_name))
     assert [each.identity for each in there.participants] == []
+
+
+async def test_every_room_that_a_job_joined_is_left(
+    livekit_server: LiveKitServer, room_name: str
+) -> None:
+    see_joins_through()
+    follow_rtc()
+    scope, context = TaskScope("job"), contextvars.copy_context()
+    scope.enter(context)
+    token = (
+        api.AccessToken(livekit_server.api_key, livekit_server.api_secret)
+        .with_identity("guest")
+        .with_grants(api.VideoGrants(room_join=True, room=room_name))
+        .to_jwt()
+    )
+    # Nobody holds the room but its own task, as in a careless program.
+    joining = rtc.Room().connect(livekit_server.url, token)
+    await asyncio.create_task(joining, context=context)
+    (room,) = rooms_of(scope, None)
+    assert room.isconnected()
+    assert await leave_rooms([room], deadline_s=10) == []
+    assert not room.isconnected()
