@@ -4,6 +4,7 @@
 #: make bench  compare with the stock worker          (BENCH_ARGS=...)
 #: make bench-burst   20 rooms at once, and on a busy machine   (BENCH_ARGS=...)
 #: make bench-placement  what a decision costs as the fleet grows  (BENCH_ARGS=...)
+#: make bench-inference  shared inference beside in-process and stock  (BENCH_ARGS=--small, ...)
 #: make bench-answers  answers to a burst of offers, beside the stock worker's
 #: make PYTHON=/path/to/python ...  sets up with that Python (3.11 to 3.13)
 
@@ -21,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup livekit demo test lint types pytest bench soak bench-burst bench-placement bench-answers lock clean
+.PHONY: help setup livekit demo test lint types pytest bench soak bench-burst bench-placement bench-answers bench-inference lock clean
 
 help:
 	@sed -n 's/^\#: //p' Makefile
@@ -56,6 +57,9 @@ bench-burst: livekit
 
 bench-placement: setup
 	$(BIN)/python -m benchmarks.placement_at_scale $(BENCH_ARGS)
+
+bench-inference: setup
+	$(BIN)/python -m benchmarks.inference $(BENCH_ARGS)
 
 bench-answers: setup
 	$(BIN)/python -m benchmarks.answer_time $(BENCH_ARGS)
