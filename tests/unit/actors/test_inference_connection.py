@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tests.fakes.engine_host import FakeEngineHost
-from voxray.actors import inference_connection, outbox
+from tests.fakes.event_log import EventLog
+from voxray.actors import inference_connection, outbox, served_stream
 from voxray.actors.inference_connection import InferenceConnection
 from voxray.base.errors import (
     EngineConfigError,
@@ -13,6 +14,7 @@ from voxray.base.errors import (
     StreamClosedError,
     StreamFinishedError,
 )
+from voxray.observability.events import StreamFailed
 from voxray.pipelines.engines.base import (
     EndOfInput,
     FlushInput,
@@ -32,8 +34,13 @@ class Host:
     def __init__(self, **options) -> None:
         self.engines = FakeEngineHost(**options)
         self.wakes = self.overflows = 0
+        self.log = EventLog()
         self.connection = InferenceConnection(
-            self.engines, wake=self._wake, on_overflow=self._overflow
+            self.engines,
+            wake=self._wake,
+            on_overflow=self._overflow,
+            max_streams=4,
+            sink=self.log,
         )
 
     def _wake(self) -> None:
@@ -298,3 +305,90 @@ def test_closing_frees_every_stream(host):
     host.connection.close()
     assert all(stream.closed for stream in streams)
     assert host.connection.take() == ()
+
+
+def test_a_host_has_so_many_streams_and_no_more(host):
+    for number in range(1, 5):
+        host.open(number)
+    assert failure(host.say(m.Open(5, "hears", 5))) == (5, "limit", True)
+    host.say(m.Close(1))
+    host.open(5)
+    assert len(host.engines.opened) == 5
+
+
+def test_audio_beyond_the_window_ends_its_listeners_and_nobody_else(host):
+    host.open(1)
+    good = host.open(2)
+    piece = bytes(m.MAX_PCM_BYTES)
+    assert host.audio(1, 1, piece) == ()
+    # A full window, and the one message that may always be on its way.
+    assert host.audio(1, 2, piece) == ()
+    assert failure(host.audio(1, 3, PCM)) == (1, "protocol", False)
+    good.say(WORDS)
+    assert host.connection.take() == (m.Result(2, WORDS),)
+
+
+def test_audio_that_is_worked_through_makes_room_in_the_window(host):
+    stream = host.open(1)
+    piece = bytes(m.MAX_PCM_BYTES)
+    for sequence in range(1, 9):
+        host.audio(1, sequence, piece)
+        stream.work()
+    assert host.connection.streams == 1
+
+
+def test_text_beyond_measure_ends_its_stream(host, monkeypatch):
+    monkeypatch.setattr(inference_connection, "MAX_TEXT_BYTES", 10)
+    stream = host.open(1, "speaks")
+    assert host.say(m.Text(1, "12345678")) == ()
+    stream.work()
+    assert host.say(m.Text(1, "12345678")) == ()
+    assert failure(host.say(m.Text(1, "123"))) == (1, "limit", False)
+    assert stream.closed
+
+
+def test_credit_is_bounded_whatever_the_host_grants(host):
+    stream = host.open(1, "speaks")
+    host.say(m.Credit(1, 2**63), m.Credit(1, 2**63))
+    stream.say(SpeechOutput(np.zeros(served_stream.MAX_CREDIT_BYTES, dtype=np.int16)))
+    sent = 0
+    while batch := host.connection.take():
+        sent += sum(len(message.pcm) for message in batch)
+    assert sent == served_stream.MAX_CREDIT_BYTES
+
+
+def test_speech_that_nobody_reads_is_bounded_in_bytes(host, monkeypatch):
+    monkeypatch.setattr(outbox, "MAX_WAITING_BYTES", 100_000)
+    stream = host.open(1, "speaks")
+    host.connection.handle(m.Credit(1, 1_000_000))
+    stream.say(SpeechOutput(np.zeros(100_000, dtype=np.int16)))
+    assert host.overflows == 1
+    assert stream.closed
+
+
+def test_flushes_that_wait_behind_speech_are_told_as_one(host):
+    stream = host.open(1, "speaks")
+    stream.say(SpeechOutput(np.zeros(100, dtype=np.int16)))
+    for _ in range(50):
+        host.say(m.Flush(1))
+        stream.work()
+    assert host.connection.take() == ()
+    speech, flushed = host.say(m.Credit(1, 1000))
+    assert isinstance(speech, m.Speech)
+    assert flushed == m.Flushed(1, 50)
+
+
+def test_what_a_host_did_wrong_is_counted_without_its_own_words(host):
+    host.open(1)
+    host.say(m.Malformed(1, 0, ProtocolError("bad")), m.Malformed(9, 0, ProtocolError("bad")))
+    assert host.log.of(StreamFailed) == [
+        StreamFailed(engine="hears", code="input"),
+        StreamFailed(engine="unknown", code="input"),
+    ]
+
+
+def test_a_stream_is_named_by_its_host_and_keeps_the_trace_of_its_call(host):
+    host.connection.host = "cafe0001"
+    host.connection.handle(m.Open(7, "hears", 7, {}, "00-aa-bb-01"))
+    origin = host.engines.opened[-1].origin
+    assert (origin.name, origin.traceparent) == ("cafe0001/7", "00-aa-bb-01")

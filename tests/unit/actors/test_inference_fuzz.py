@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import random
+import threading
 from contextlib import asynccontextmanager, suppress
 
 import grpc
@@ -223,6 +224,9 @@ def test_nothing_grows_under_thousands_of_bad_streams():
                 await neighbour_is_served(wire, sequence)
                 wire.heard.clear()
                 log.events.clear()
+                for executor in host._executors.values():
+                    executor.engine.sessions.clear()  # Kept for tests to look at.
+                    executor.engine.batches.clear()
 
             await abuse(20, 2)
             before = kept()
@@ -289,3 +293,38 @@ def test_a_message_beyond_the_size_limit_ends_the_connection():
             assert server.connections == 0
 
     run(scene())
+
+
+def test_closing_a_stream_reaches_the_engine_that_works_for_it():
+    began, let_go = threading.Event(), threading.Event()
+    seen = []
+
+    def work(items):
+        began.set()
+        let_go.wait(30)
+        seen.extend(item.cancelled() for item in items)
+
+    async def scene():
+        speaker = NamedEngine(name="speaker", kind=EngineKind.TTS, on_batch=work)
+        async with (
+            asyncio.timeout(60),
+            replica_here(hosted=[speaker]) as (_, host, replica),
+            grpc.aio.insecure_channel(replica.address) as channel,
+        ):
+            try:
+                wire = Wire(channel)
+                await wire.hello()
+                await wire.say(m.Open(1, "speaker"), m.Text(1, "words"), m.Text(1, "more"))
+                await asyncio.to_thread(began.wait, 30)
+                await wire.say(m.Close(1), m.Open(2, "speaker"))
+                await wire.until(lambda each: isinstance(each, m.Opened) and each.stream == 2)
+                assert host.streams == 1
+            finally:
+                let_go.set()
+            await wire.say(m.EndInput(2))
+            await wire.until(lambda each: isinstance(each, m.Finished))
+            wire.call.cancel()
+
+    run(scene())
+    # The first batch was abandoned while it ran, and nothing more of its stream was run.
+    assert seen == [True, False]
