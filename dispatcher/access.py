@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from voxray.dispatcher.kept import Kept
 from voxray.dispatcher.role import Role
 
 
@@ -17,6 +18,7 @@ class Access:
         address: of the node, under which an API that listens on all addresses is reached.
         role: which of the app's dispatchers it is.
         on_over: called once everything has ended and whoever waits for it could know.
+        kept: what a restarted dispatcher has to know; None where nobody restarts it.
     """
 
     token: str = field(repr=False)
@@ -25,3 +27,4 @@ class Access:
     address: str = "127.0.0.1"
     role: Role = field(default_factory=Role)
     on_over: Callable[[], None] | None = None
+    kept: Kept | None = None

@@ -5,7 +5,7 @@ from voxray.dispatcher.inputs import DispatchCreated
 from voxray.dispatcher.room_notes import RoomNote, RoomNotes, TokenBucket
 from voxray.dispatcher.state import CoreState
 from voxray.dispatcher.verdicts import Need
-from voxray.dispatcher.waiting_line import Step, WaitingCall
+from voxray.dispatcher.waiting_call import Step, WaitingCall
 from voxray.observability.room_events import DispatchMade
 
 ANSWER_S = 5.0

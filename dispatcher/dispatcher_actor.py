@@ -20,6 +20,7 @@ from voxray.base.sealed import Sealed
 from voxray.base.settings import Settings
 from voxray.base.timing import SystemClock
 from voxray.dispatcher.access import Access
+from voxray.dispatcher.kept import Kept
 from voxray.dispatcher.peers import ASK_S, Question
 from voxray.dispatcher.ray_fleet import FleetContext, RayFleet
 from voxray.dispatcher.role import Role
@@ -53,7 +54,8 @@ class DispatcherActor:
     ) -> None:
         come_back()
         logs.configure(settings.telemetry, role="dispatcher", fields={"app": settings.app})
-        program = _kept_program() or program
+        self._kept = Kept(_ControlStore())
+        program = self._kept.program() or program
         self._settings = settings
         self._program = program
         fleet = RayFleet(
@@ -73,6 +75,7 @@ class DispatcherActor:
                 address=str(get_node_ip_address()),  # type: ignore[no-untyped-call]  # ray.util is untyped
                 role=role,
                 on_over=self._end,
+                kept=self._kept,
             ),
             clock=SystemClock(),
         )
@@ -105,7 +108,7 @@ class DispatcherActor:
         self._program = info
         change = partial(self._service.change_program, info, relaunch=relaunch)
         self._loop.loop.call_soon_threadsafe(change)
-        _keep_program(info)
+        self._kept.keep_program(info)
 
     def drain(self, deadline_s: float | None = None) -> None:
         """Begin to drain; None waits as long as the program's own `drain_timeout`."""
@@ -125,18 +128,18 @@ class DispatcherActor:
         ray.kill(self._self, no_restart=True)
 
 
-# Ray restarts an actor with the arguments of its first start, so a program that came later is kept
-# in Ray's control store. By actor id: the next dispatcher of the app has a program of its own.
+class _ControlStore:
+    """Ray's control store. By actor id: the next dispatcher of the app begins with nothing."""
 
+    def __init__(self) -> None:
+        self._actor = ray.get_runtime_context().get_actor_id()
 
-def _keep_program(program: ProgramInfo) -> None:
-    _internal_kv_put(_program_key(), program.model_dump_json().encode())
+    def get(self, name: str) -> bytes | None:
+        value: bytes | None = _internal_kv_get(self._key(name))
+        return value
 
+    def put(self, name: str, value: bytes) -> None:
+        _internal_kv_put(self._key(name), value)
 
-def _kept_program() -> ProgramInfo | None:
-    kept = _internal_kv_get(_program_key())
-    return ProgramInfo.model_validate_json(kept) if kept else None
-
-
-def _program_key() -> bytes:
-    return f"voxray-program-{ray.get_runtime_context().get_actor_id()}".encode()
+    def _key(self, name: str) -> bytes:
+        return f"voxray-{name}-{self._actor}".encode()

@@ -12,7 +12,7 @@ from voxray.dispatcher.placer import Placer
 from voxray.dispatcher.state import CoreState
 from voxray.dispatcher.supervisor import Supervisor
 from voxray.dispatcher.tenants import tenant_of
-from voxray.dispatcher.waiting_line import CallEnd
+from voxray.dispatcher.waiting_call import CallEnd
 from voxray.observability import events as ev
 
 ANSWER_S = 2.5
@@ -141,7 +141,7 @@ class OfferDesk:
         )
         wanted = state.line.wanted(job.origin, job.room)
         state.jobs.open(job, cause="offered", at=state.wall)
-        state.line.opened(job)
+        state.line.opened(job, wanted=wanted)
         if not wanted:
             # Another worker must not take it either.
             self._refuse(job, "duplicate", "its call has an agent or needs none", terminate=True)

@@ -9,7 +9,7 @@ from voxray.dispatcher.jobs import Job, JobOutcome
 from voxray.dispatcher.placement import NoFit
 from voxray.dispatcher.state import CoreState
 from voxray.dispatcher.tenants import at_limit, tenant_limit
-from voxray.dispatcher.waiting_line import CallEnd
+from voxray.dispatcher.waiting_call import CallEnd
 from voxray.observability import events as ev
 
 

@@ -13,7 +13,6 @@ from voxray.base.settings import ReconcilerSettings
 from voxray.dispatcher.attempts import ANSWER_S, Attempts
 from voxray.dispatcher.commands import ListRooms
 from voxray.dispatcher.deaf_jobs import DeafJobs
-from voxray.dispatcher.hosts import HostState
 from voxray.dispatcher.inputs import DispatchCreated, RoomsListed, RoomViewed, SurveyInput
 from voxray.dispatcher.origins import CallKey
 from voxray.dispatcher.room_notes import DEAF_S, RoomNote, RoomNotes, TokenBucket
@@ -22,7 +21,7 @@ from voxray.dispatcher.state import CoreState
 from voxray.dispatcher.supervisor import Supervisor
 from voxray.dispatcher.tenants import tenant_limit, tenant_of
 from voxray.dispatcher.verdicts import ROOM_JOB, Judge, Need, Verdict
-from voxray.dispatcher.waiting_line import Step, WaitingCall
+from voxray.dispatcher.waiting_call import Step, WaitingCall
 from voxray.observability.room_events import RoomsWaiting
 
 LATE_RECORD_S = 8.0
@@ -132,9 +131,7 @@ class Reconciler:
         if not (self._settings.enabled and state.registered and state.accepting):
             return False
         if not self._adopted:
-            self._adopted = state.fleet_known and not any(
-                host.found and host.state is HostState.STARTING for host in state.hosts
-            )
+            self._adopted = state.adopted
         return self._adopted
 
     # All rooms.

@@ -65,6 +65,7 @@ class RoomSurveyor:
         self._deadline_s = deadline_s
         self._session: aiohttp.ClientSession | None = None
         self._livekit: api.LiveKitAPI | None = None
+        self._old: list[aiohttp.ClientSession] = []
         self._closed = False
 
     async def run(self, order: SurveyOrder) -> SurveyInput | None:
@@ -87,16 +88,25 @@ class RoomSurveyor:
         logger.warning("could not survey rooms", extra={"order": what, "reason": reason})
         return _failed(order, reason)
 
-    def follow(self, program: ProgramInfo) -> None:
-        """Look for the dispatches of a new version of the program from now on."""
+    def follow(self, program: ProgramInfo, proxy: str | None) -> None:
+        """Look for the dispatches of a new version of the program from now on, by its proxy."""
         self._program = program
+        if proxy != self._proxy:
+            self._proxy = proxy
+            self._let_go()
 
     async def aclose(self) -> None:
         """Close the connections. Idempotent."""
         self._closed = True
+        self._let_go()
+        while self._old:
+            await self._old.pop().close()
+
+    def _let_go(self) -> None:
+        """Use the present connections no more; orders that are under way still need them."""
         session, self._session, self._livekit = self._session, None, None
         if session is not None:
-            await session.close()
+            self._old.append(session)
 
     async def _run(self, order: SurveyOrder) -> SurveyInput | None:
         match order:

@@ -59,6 +59,7 @@ class RoomDirectory:
         self._proxy = proxy
         self._deadline_s = deadline_s
         self._session: aiohttp.ClientSession | None = None
+        self._old: list[aiohttp.ClientSession] = []
         self._closed = False
 
     async def look(self, room: str, identity: str) -> RoomAnswer:
@@ -82,12 +83,24 @@ class RoomDirectory:
         logger.warning("could not look into a room", extra={"reason": reason})
         return Presence(answer=RoomAnswer.UNKNOWN, reason=reason)
 
+    def follow(self, proxy: str | None) -> None:
+        """Ask by another proxy from now on."""
+        if proxy != self._proxy:
+            self._proxy = proxy
+            self._let_go()
+
     async def aclose(self) -> None:
         """Close the connections. Idempotent."""
         self._closed = True
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        self._let_go()
+        while self._old:
+            await self._old.pop().close()
+
+    def _let_go(self) -> None:
+        """Use the present connections no more; a look that is under way still needs them."""
+        if self._session is not None:
+            self._old.append(self._session)
+            self._session = None
 
     async def _ask(self, room: str, identity: str) -> Presence:
         service = self._client(room).room

@@ -22,12 +22,7 @@ from voxray.dispatcher import inputs as inp
 from voxray.dispatcher.access import Access
 from voxray.dispatcher.api_source import ApiSource, Identity
 from voxray.dispatcher.call_spans import CallSpans
-from voxray.dispatcher.connection import (
-    ConnectionEnded,
-    ConnectionOptions,
-    WorkerConnection,
-    WorkerEvent,
-)
+from voxray.dispatcher.connection import ConnectionEnded, WorkerEvent
 from voxray.dispatcher.core import DispatcherCore
 from voxray.dispatcher.dialing import DialOptions, proxy_for
 from voxray.dispatcher.events_log import EventsLog
@@ -39,6 +34,7 @@ from voxray.dispatcher.messages import AvailabilityRequest
 from voxray.dispatcher.peer_watch import PeerWatch
 from voxray.dispatcher.peers import Peers, Question
 from voxray.dispatcher.phases import Phase, PhaseBoard
+from voxray.dispatcher.registration import Registration
 from voxray.dispatcher.room_survey import RoomSurveyor, SurveyOrder
 from voxray.dispatcher.rooms import RoomDirectory
 from voxray.dispatcher.simulated import simulated_job
@@ -51,8 +47,6 @@ from voxray.observability.metrics import MetricsSink
 
 logger = logging.getLogger(__name__)
 
-# Between giving LiveKit up (after `max_retry` attempts) and beginning anew, while calls go on.
-_RECONNECT_PAUSE_S = 10.0
 # The id that livekit-agents gives a worker that never registers.
 _UNREGISTERED = "unregistered"
 # How long the end of an app can be read from its dispatcher, before that ends as well.
@@ -83,17 +77,14 @@ class DispatcherService:
             clock: time for the core and the spans.
         """
         self._role = role = access.role
-        self._on_over = access.on_over
+        self._access = access
         if role.port is not None:
             http = settings.http.model_copy(update={"port": role.port})
             settings = settings.model_copy(update={"http": http})
         self._settings = settings
         self._program = program
         self._clock = clock
-        self._address = access.address
-        proxy = proxy_for(settings.livekit.url, access.environment, given=program.http_proxy)
-        token = access.environment.get("LIVEKIT_WORKER_TOKEN", "")
-        self._dial = DialOptions(proxy=proxy, worker_token=token)
+        self._dial = self._dial_options(program)
         self._core = DispatcherCore(settings.hosts, settings.inference, program, clock, role=role)
         # Unregistered, as for `connect`, it would never hear the offers of what it asks for.
         if role.leads and settings.livekit.registered:
@@ -109,9 +100,15 @@ class DispatcherService:
         self._events = FanOut(self._metrics, self._spans, self._log, self._phases, FailureLog())
         secret = settings.livekit.api_secret.get_secret_value()
         self._runner = FleetRunner(fleet, self._tell, lambda old: resign(old, secret))
-        self._connection = self._new_connection()
-        self._rooms = RoomDirectory(settings.livekit, proxy=proxy)
-        self._surveyor = RoomSurveyor(settings.livekit, program, proxy=proxy)
+        self._registration = Registration(
+            settings.livekit,
+            program,
+            self._dial,
+            self._worker_event,
+            active_jobs=self._active_jobs,
+        )
+        self._rooms = RoomDirectory(settings.livekit, proxy=self._dial.proxy)
+        self._surveyor = RoomSurveyor(settings.livekit, program, proxy=self._dial.proxy)
         identity = Identity(
             app=settings.app, node=access.node, index=role.index, api=self._api_address
         )
@@ -145,12 +142,13 @@ class DispatcherService:
             self._phases.listening(f"http://{self._api_address()}")
             self._lag.start()
             await self._runner.find()
+            self._go_on_draining()
             if self._peers is not None and self._role.leads:
                 self._tasks.spawn("watch-peers", self._watch_peers(self._peers))
             if not self._role.leads:
                 self._runner.follow_replicas()
             if self._settings.livekit.registered:
-                await self._connection.start()
+                await self._registration.start()
             else:
                 self._tell(inp.WorkerRegistered(worker_id=_UNREGISTERED))
         except VoxrayError as error:
@@ -167,14 +165,16 @@ class DispatcherService:
     def change_program(self, info: ProgramInfo, *, relaunch: bool = False) -> None:
         """Make a program, or a new version of it, the current one (see `inputs.ProgramChanged`).
 
-        LiveKit hears of it when the program now registers as another one.
+        LiveKit hears of it when the program now registers as another one, or by another proxy.
         """
-        before, self._program = self._program, info
-        self._surveyor.follow(info)
+        self._program = info
+        self._dial = self._dial_options(info)
+        self._rooms.follow(self._dial.proxy)
+        self._surveyor.follow(info, self._dial.proxy)
         self._tell(inp.ProgramChanged(program=info, relaunch=relaunch))
-        registers = self._settings.livekit.registered
-        if registers and _registration(before) != _registration(info):
-            self._tasks.spawn("register-anew", self._register_anew())
+        other = self._registration.follow(info, self._dial)
+        if other and self._settings.livekit.registered:
+            self._tasks.spawn("register-anew", self._registration.begin_anew())
 
     async def simulate(self, room: str, identity: str) -> JobId:
         """Begin a job of our own in a room; return its id.
@@ -190,14 +190,12 @@ class DispatcherService:
         """Begin to drain; None takes the settings' timeout, or else the program's own."""
         configured = self._settings.drain_timeout_s or self._program.drain_timeout_s
         timeout_s = configured if timeout_s is None else timeout_s
-        self._drain_until = min(self._drain_until, self._clock.monotonic() + timeout_s)
-        self._phases.draining()
+        self._drains_for(timeout_s)
         self._tell(inp.Drain(timeout_s=timeout_s))
 
     def shutdown(self) -> None:
         """Begin to end everything now."""
-        self._drain_until = self._clock.monotonic()
-        self._phases.draining()
+        self._drains_for(0.0)
         self._tell(inp.ShutdownNow())
 
     async def aclose(self) -> None:
@@ -208,15 +206,41 @@ class DispatcherService:
         if self._timer is not None:
             self._timer.cancel()
         await self._tasks.aclose()
-        await self._connection.aclose()
+        await self._registration.aclose()
         await self._rooms.aclose()
         await self._surveyor.aclose()
         await self._runner.aclose()
         await asyncio.to_thread(self._tracing.shutdown)
 
+    def _dial_options(self, program: ProgramInfo) -> DialOptions:
+        environment = self._access.environment
+        return DialOptions(
+            proxy=proxy_for(self._settings.livekit.url, environment, given=program.http_proxy),
+            worker_token=environment.get("LIVEKIT_WORKER_TOKEN", ""),
+        )
+
+    def _drains_for(self, timeout_s: float) -> None:
+        """Remember until when, for whoever asks and for the dispatcher that Ray may make next."""
+        self._phases.draining()
+        until = self._clock.monotonic() + timeout_s
+        if until >= self._drain_until:
+            return
+        self._drain_until = until
+        if (kept := self._access.kept) is not None:
+            # The store may block while Ray's head is away; calls must not.
+            keep = asyncio.to_thread(kept.keep_drain, self._clock.wall() + timeout_s)
+            self._tasks.spawn("keep-drain", keep)
+
+    def _go_on_draining(self) -> None:
+        """Go on with the drain of the dispatcher before us, if it had begun one."""
+        kept = self._access.kept
+        until = kept.drain_until() if kept is not None else None
+        if until is not None:
+            self.drain(max(0.0, until - self._clock.wall()))
+
     def _api_address(self) -> str:
         host = self._settings.http.host
-        host = self._address if host in _EVERYWHERE else host
+        host = self._access.address if host in _EVERYWHERE else host
         return f"[{host}]:{self._port}" if ":" in host else f"{host}:{self._port}"
 
     def _tell(self, item: inp.Input) -> None:
@@ -236,7 +260,7 @@ class DispatcherService:
         match command:
             case cmd.AnswerAvailability() | cmd.UpdateWorker() | cmd.UpdateJob():
                 if self._settings.livekit.registered:
-                    self._connection.send(intent_of(command))
+                    self._registration.send(intent_of(command))
             case cmd.CheckRoom():
                 self._tasks.spawn(f"check-room-{command.job_id}", self._check_room(command))
             case cmd.ListRooms() | cmd.ViewRoom() | cmd.CreateDispatch() | cmd.DeleteDispatch():
@@ -277,31 +301,7 @@ class DispatcherService:
         if self._phases.phase is Phase.STARTING:
             self._fail(error)
         else:
-            self._tasks.spawn("reconnect", self._connect_anew())
-
-    async def _connect_anew(self) -> None:
-        await self._connection.aclose()
-        await asyncio.sleep(_RECONNECT_PAUSE_S)
-        await self._connect()
-
-    async def _register_anew(self) -> None:
-        await self._connection.aclose()
-        # What was offered on the old connection is forgotten there.
-        self._tell(inp.WorkerDisconnected(reason="the program registers as another one"))
-        await self._connect()
-
-    async def _connect(self) -> None:
-        self._connection = self._new_connection()
-        await self._connection.start()
-
-    def _new_connection(self) -> WorkerConnection:
-        return WorkerConnection(
-            self._settings.livekit,
-            self._program,
-            self._worker_event,
-            active_jobs=self._active_jobs,
-            options=ConnectionOptions(dial=self._dial),
-        )
+            self._tasks.spawn("reconnect", self._registration.try_again())
 
     def _begin_trace(self, request: AvailabilityRequest) -> str:
         return self._spans.offered(request.job_id, self._clock.wall())
@@ -326,8 +326,8 @@ class DispatcherService:
 
     async def _leave(self) -> None:
         await asyncio.sleep(_LINGER_S)
-        if self._on_over is not None:
-            self._on_over()
+        if self._access.on_over is not None:
+            self._access.on_over()
 
     def _active_jobs(self) -> tuple[JobId, ...]:
         return tuple(job.job_id for host in self._core.snapshot().hosts for job in host.jobs)
@@ -344,7 +344,3 @@ class DispatcherService:
     def _failed(self, task: str, error: BaseException) -> None:
         logger.error("task failed", extra={"task": task}, exc_info=error)
 
-
-def _registration(program: ProgramInfo) -> tuple[str, int, bytes, str]:
-    """Return what LiveKit is told of a program when we register."""
-    return program.agent_name, program.worker_type, program.permissions, program.deployment

@@ -67,7 +67,9 @@ class Shutdown:
     def advance(self) -> None:
         """Go on to the next stage once the present one is done, or its time is over."""
         state = self._state
-        if state.stage is Stage.DRAINING and (not len(state.jobs) or self._overdue()):
+        # One who goes on with a drain that was begun before it has to see first what runs.
+        known = state.stage is Stage.DRAINING and state.adopted
+        if known and (not len(state.jobs) or self._overdue()):
             self._stop_jobs()
         if state.stage is Stage.STOPPING_JOBS and (not len(state.jobs) or self._overdue()):
             force = bool(len(state.jobs))
@@ -85,7 +87,9 @@ class Shutdown:
 
     def next_deadline(self) -> float | None:
         """Return when the present stage's time is over."""
-        return self._deadline
+        state = self._state
+        waits = state.stage is Stage.DRAINING and not state.adopted
+        return None if waits else self._deadline
 
     def _limit_s(self) -> float:
         program = self._state.program

@@ -6,7 +6,7 @@ from voxray.dispatcher.jobs import Assignment, Job, JobOutcome, JobState
 from voxray.dispatcher.placer import Placer
 from voxray.dispatcher.state import CoreState
 from voxray.dispatcher.supervisor import Supervisor
-from voxray.dispatcher.waiting_line import Step
+from voxray.dispatcher.waiting_call import Step
 from voxray.observability import events as ev
 
 

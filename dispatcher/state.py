@@ -91,6 +91,13 @@ class CoreState:
         """Whether new jobs are taken."""
         return self.stage is Stage.SERVING
 
+    @property
+    def adopted(self) -> bool:
+        """Whether it is known what the hosts run that an earlier dispatcher left."""
+        return self.fleet_known and not any(
+            host.found and host.state is HostState.STARTING for host in self.hosts
+        )
+
     def begin(self) -> None:
         """Start a step: fix its time; `catch_up` lets what time changed have its effect."""
         self.now = self.clock.monotonic()

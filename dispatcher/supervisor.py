@@ -12,7 +12,7 @@ from voxray.dispatcher.messages import origin_of
 from voxray.dispatcher.placement import NO_FIT
 from voxray.dispatcher.placer import Placer
 from voxray.dispatcher.state import CoreState, Stage
-from voxray.dispatcher.waiting_line import CallEnd
+from voxray.dispatcher.waiting_call import CallEnd
 from voxray.observability import events as ev
 
 RESUME_WAIT_S = 30.0

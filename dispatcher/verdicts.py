@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from voxray.dispatcher.origins import CallKey
 from voxray.dispatcher.room_views import CallerView, DispatchRecord, JobRecord, RoomView
-from voxray.dispatcher.waiting_line import Step, WaitingLine
+from voxray.dispatcher.waiting_call import Step
+from voxray.dispatcher.waiting_line import WaitingLine
 
 ROOM_JOB, PUBLISHER_JOB = 0, 1
 """LiveKit's numbers of job types; the third is the participant job."""

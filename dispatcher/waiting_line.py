@@ -8,14 +8,13 @@ that becomes free is theirs: a new offer gets one only beyond what they need.
 from bisect import bisect_left, insort
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TypeVar
 
 from voxray.base.ids import JobId
 from voxray.dispatcher.due import DueTimes
 from voxray.dispatcher.jobs import Job
 from voxray.dispatcher.origins import CallKey, JobOrigin
+from voxray.dispatcher.waiting_call import CallEnd, Step, WaitingCall
 from voxray.observability.room_events import RoomFound, RoomGivenUp, RoomServed
 
 REMEMBERED = 10_000
@@ -30,63 +29,6 @@ T = TypeVar("T")
 
 _RETRY_FIRST_S = 0.5
 _RETRY_LIMIT_S = 30.0
-
-
-class CallEnd(StrEnum):
-    """What the end of a job means for its call."""
-
-    OVER = "over"
-    """It had its agent, or the program wanted none: it is left alone from now on."""
-    UNSERVED = "unserved"
-    """Its caller is left without an agent, and not by the program's will."""
-    FAULT = "fault"
-    """The program failed to decide about it: unserved, but not for ever."""
-    ASIDE = "aside"
-    """It says nothing: a duplicate, or we are leaving."""
-
-
-class Step(StrEnum):
-    """How far a waiting call is."""
-
-    WAITING = "waiting"
-    CREATING = "creating"
-    """A dispatch is being created for it."""
-    EXPECTING = "expecting"
-    """The dispatch stands, its offer is on its way."""
-    PLACING = "placing"
-    """Its job was offered; it holds a slot or is being refused."""
-
-
-@dataclass(kw_only=True)
-class WaitingCall:
-    """One call that waits.
-
-    Attributes:
-        tenant: whose limit of slots it counts against, or empty.
-        since: Unix seconds at which its wait began; the order of the line.
-        queued_at: monotonic time from which on a look at its room says whether it still waits.
-        retry_at: monotonic time before which it has no claim on a slot.
-        dispatch_id: the stand-in that was created for it, if any.
-        job_id: the job that is being placed for it, if any.
-    """
-
-    key: CallKey
-    room: str
-    room_sid: str
-    tenant: str
-    since: float
-    queued_at: float
-    retry_at: float = 0.0
-    step: Step = Step.WAITING
-    dispatch_id: str = ""
-    job_id: JobId | None = None
-    tries: int = 0
-
-    def claims(self, now: float) -> bool:
-        """Return whether a slot is to be kept for it."""
-        if self.step is Step.WAITING:
-            return self.retry_at <= now
-        return self.step is not Step.PLACING
 
 
 class WaitingLine:
@@ -217,13 +159,13 @@ class WaitingLine:
 
     # What happens to jobs.
 
-    def opened(self, job: Job) -> None:
-        """A job of ours exists."""
+    def opened(self, job: Job, *, wanted: bool = True) -> None:
+        """A job of ours exists; one that is not wanted changes nothing for its call."""
         self._live_rooms.setdefault(job.room, {})[job.job_id] = job
         if (key := job.origin.key) is None:
             return
         self._live.setdefault(key, {})[job.job_id] = job
-        if (call := self._calls.get(key)) is not None:
+        if wanted and (call := self._calls.get(key)) is not None:
             call.step, call.job_id = Step.PLACING, job.job_id
 
     def launched(self, job: Job, wall: float) -> None:
@@ -249,9 +191,13 @@ class WaitingLine:
             _remember(self._over, key)
             if call is not None:
                 self.give_up(call, "rejected")
-        elif key in self._live or (call is not None and call.job_id != job.job_id):
-            # Another job is for this call.
+        elif call is not None and call.job_id != job.job_id:
+            # It was never this job that the call waited for.
             return
+        elif key in self._live:
+            # Another job is for this call.
+            if call is not None:
+                call.job_id = next(iter(self._live[key]))
         elif end is CallEnd.ASIDE:
             if call is not None:
                 self.give_up(call, "elsewhere")

@@ -167,10 +167,11 @@ class RoomWorld(World):
                 self.finish(job.job_id)
 
     def leave_on_purpose(self, job_id: JobId) -> None:
-        """A job's program ends it while its caller stays."""
+        """A job's program ends it while its caller stays; one that hangs can't."""
         before = job_id in self.ended
+        runs = any(job_id in host.orders and not host.hung for host in self.living())
         self.finish(job_id)
-        if not before and any(job_id in host.statuses for host in self.living()):
+        if runs and not before:
             self.over.add(self.key(job_id))
 
     def key(self, job_id: JobId) -> CallKey:
@@ -417,6 +418,8 @@ class RoomWorld(World):
 
     def _end(self, host, order: JobOrder, outcome: str) -> None:
         super()._end(host, order, outcome)
+        if host.hung:
+            return
         # As a real host, it tells its last ends to whoever asks anew.
         host.statuses[order.job_id] = JobStatus(
             job_id=order.job_id,

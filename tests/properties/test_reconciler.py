@@ -121,18 +121,25 @@ class ReconcilerMachine(RuleBasedStateMachine):
         world.assigns = True
         # Everybody who was about to join is there.
         world.advance(4.0)
-        for room in [each for each in world.rooms.values() if not each.callers]:
-            world.hang_up(room.name)
+        self.close_empty_rooms()
         capacity = world.settings.sessions_per_host * world.settings.max_hosts
         while (open_rooms := self.open_rooms()) and sum(open_rooms.values()) > capacity:
             world.hang_up(max(open_rooms))
-        world.advance(180.0)
+        world.advance(20.0)
+        # A dispatch that was on its way to a room that ended made it anew, with its own agent.
+        self.close_empty_rooms()
+        world.advance(160.0)
         for room in world.rooms.values():
             agents = world.agents_in(room)
             for key in world.calls_of(room):
                 if key in world.over or self.rejects(room) or self.lost_unseen(room, key):
                     continue
                 assert key in agents, f"nobody serves {key} in {room.name}"
+
+    def close_empty_rooms(self):
+        """LiveKit does so after its `empty_timeout`."""
+        for room in [each for each in self.world.rooms.values() if not each.callers]:
+            self.world.hang_up(room.name)
 
     def open_rooms(self):
         """Rooms that want agents, with how many."""
