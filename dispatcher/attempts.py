@@ -101,7 +101,13 @@ class Attempts:
         call.room_sid = note.sid
         self._line.due.set(call.key, self._state.now + ANSWER_S)
         self._state.send(
-            CreateDispatch(key=call.key, room=call.room, room_sid=note.sid, like=need.like)
+            CreateDispatch(
+                key=call.key,
+                room=call.room,
+                room_sid=note.sid,
+                like=need.like,
+                maker=self._line.maker,
+            )
         )
 
     def _step_over(self, call: WaitingCall) -> None:

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from voxray.actors.contracts import AcceptArguments, JobOrder, ProgramInfo, ReplicaEndpoint
 from voxray.base.ids import HostId, JobId, ReplicaId
 from voxray.base.settings import ReplicaGroupSettings
-from voxray.dispatcher.origins import CallKey
+from voxray.dispatcher.origins import CallKey, StandIn
 from voxray.dispatcher.room_views import DispatchRecord
 from voxray.observability.events import Event
 
@@ -81,12 +81,19 @@ class CreateDispatch:
 
     Attributes:
         like: the dispatch whose metadata, attributes and restart policy it gets.
+        maker: see `origins.StandIn`.
     """
 
     key: CallKey
     room: str
     room_sid: str
     like: DispatchRecord
+    maker: str = ""
+
+    @property
+    def stand_in(self) -> StandIn:
+        """What the dispatch is for."""
+        return StandIn(key=self.key, room_sid=self.room_sid, maker=self.maker)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,6 +99,8 @@ async def dial(
                 params={"worker_token": options.worker_token} if options.worker_token else {},
                 proxy=options.proxy,
                 heartbeat=options.heartbeat_s,
+                # Each pong is to be seen: it is a whole frame.
+                autoping=False,
                 timeout=aiohttp.ClientWSTimeout(ws_close=options.close_s),
             )
     except aiohttp.WSServerHandshakeError as error:

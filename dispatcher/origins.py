@@ -7,6 +7,8 @@ an attribute, in LiveKit's own record, so that a dispatcher that starts anew und
 from dataclasses import dataclass
 from typing import NamedTuple
 
+_BY = "@"
+
 
 class CallKey(NamedTuple):
     """One agent that is wanted in a room.
@@ -22,10 +24,15 @@ class CallKey(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class StandIn:
-    """What a stand-in dispatch is for."""
+    """What a stand-in dispatch is for.
+
+    Attributes:
+        maker: which dispatcher process made it; another one can't know whether it was given up.
+    """
 
     key: CallKey
     room_sid: str
+    maker: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,15 +77,18 @@ NO_CALL = JobOrigin()
 
 
 def write_stand_in(stand_in: StandIn) -> str:
-    """Return the value of the attribute `STANDS_IN`: `<dispatch id> <room sid> [<participant>]`."""
+    """Return the attribute's value: `<dispatch id> <room sid> [<participant>] [@<maker>]`."""
     key = stand_in.key
-    return f"{key.dispatch_id} {stand_in.room_sid} {key.participant}".rstrip()
+    fields = [key.dispatch_id, stand_in.room_sid, key.participant]
+    fields.append(_BY + stand_in.maker if stand_in.maker else "")
+    return " ".join(filter(None, fields))
 
 
 def read_stand_in(value: str) -> StandIn | None:
     """Return what an attribute's value says; None for one that is not ours."""
     parts = value.split(" ")
+    maker = parts.pop().removeprefix(_BY) if parts[-1].startswith(_BY) else ""
     if not 2 <= len(parts) <= 3 or not all(parts):
         return None
     participant = parts[2] if len(parts) == 3 else ""
-    return StandIn(key=CallKey(parts[0], participant), room_sid=parts[1])
+    return StandIn(key=CallKey(parts[0], participant), room_sid=parts[1], maker=maker)

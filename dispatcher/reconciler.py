@@ -56,6 +56,7 @@ class Reconciler:
         self._settings = settings
         self._line = state.line
         self._line.enabled = settings.enabled
+        self._line.maker = f"{round(state.wall * 1000):x}"
         self._line.tenant_room = self._tenant_room
         self._alone = alone
         self._settle_s = settings.settle_s if alone else max(settings.settle_s, LATE_RECORD_S)
@@ -204,6 +205,8 @@ class Reconciler:
         now = self._state.now
         # The agent of a host that died with the dispatcher before us stays for seconds.
         settle_s = max(self._settle_s, LATE_RECORD_S) if verdict.strangers else self._settle_s
+        for job_id in verdict.refused:
+            self._line.refused(job_id)
         for dispatch_id in verdict.useless:
             self._attempts.delete(view.room, dispatch_id)
         jobless: tuple[CallKey | str, ...] = (*verdict.unserved, *verdict.strays)

@@ -19,7 +19,7 @@ from voxray.base.ids import JobId
 from voxray.base.settings import LiveKitSettings
 from voxray.dispatcher.commands import CreateDispatch, DeleteDispatch, ListRooms, ViewRoom
 from voxray.dispatcher.inputs import DispatchCreated, RoomsListed, RoomViewed, SurveyInput
-from voxray.dispatcher.origins import StandIn, read_stand_in, write_stand_in
+from voxray.dispatcher.origins import read_stand_in, write_stand_in
 from voxray.dispatcher.room_views import (
     CallerView,
     DispatchRecord,
@@ -157,13 +157,12 @@ class RoomSurveyor:
 
     async def _create(self, order: CreateDispatch) -> DispatchCreated:
         like = order.like
-        stand_in = StandIn(key=order.key, room_sid=order.room_sid)
         request = CreateAgentDispatchRequest(
             agent_name=self._program.agent_name,
             deployment=self._program.deployment,
             room=order.room,
             metadata=like.metadata,
-            attributes={**like.attributes, STANDS_IN: write_stand_in(stand_in)},
+            attributes={**like.attributes, STANDS_IN: write_stand_in(order.stand_in)},
         )
         # By number: the policy of a newer server has no name here.
         request.restart_policy = like.restart_policy  # type: ignore[assignment]

@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from voxray.actors.contracts import ProgramInfo
-from voxray.base.errors import InvalidTransitionError, VoxrayError
+from voxray.base.errors import ConfigError, InvalidTransitionError, VoxrayError
 from voxray.base.ids import JobId
 from voxray.base.lifecycle import TaskOwner
 from voxray.base.settings import InferenceSettings, Settings
@@ -30,6 +30,7 @@ from voxray.dispatcher.failure_log import FailureLog
 from voxray.dispatcher.fleet import FleetGateway
 from voxray.dispatcher.fleet_runner import FleetRunner
 from voxray.dispatcher.health import DispatcherApi
+from voxray.dispatcher.kept import DrainTime
 from voxray.dispatcher.messages import AvailabilityRequest
 from voxray.dispatcher.peer_watch import PeerWatch
 from voxray.dispatcher.peers import Peers, Question
@@ -113,7 +114,7 @@ class DispatcherService:
             app=settings.app, node=access.node, index=role.index, api=self._api_address
         )
         self._peers = Peers(role.others, fleet.ask_dispatcher) if role.others else None
-        self._drain_until = math.inf
+        self._drain_time = DrainTime(clock, access.kept)
         self._source = source = ApiSource(
             identity, self._core, self._runner, self._metrics, self._phases
         )
@@ -180,8 +181,15 @@ class DispatcherService:
         """Begin a job of our own in a room; return its id.
 
         Raises:
+            ConfigError: LiveKit sends this app's agent there by itself.
             ConnectionFailedError: the room can't be opened at LiveKit.
         """
+        if self._settings.livekit.registered and not self._program.agent_name:
+            raise ConfigError(
+                f"no job was begun in room {room}: livekit sends this app's agent to every room by "
+                "itself, and a second one would come; give the program an agent_name, or use "
+                "`voxray connect`"
+            )
         item = await simulated_job(self._settings.livekit, room, identity, proxy=self._dial.proxy)
         self._tell(item)
         return item.job_id
@@ -220,23 +228,14 @@ class DispatcherService:
         )
 
     def _drains_for(self, timeout_s: float) -> None:
-        """Remember until when, for whoever asks and for the dispatcher that Ray may make next."""
         self._phases.draining()
-        until = self._clock.monotonic() + timeout_s
-        if until >= self._drain_until:
-            return
-        self._drain_until = until
-        if (kept := self._access.kept) is not None:
-            # The store may block while Ray's head is away; calls must not.
-            keep = asyncio.to_thread(kept.keep_drain, self._clock.wall() + timeout_s)
-            self._tasks.spawn("keep-drain", keep)
+        self._drain_time.begin(timeout_s)
+        self._tasks.spawn("keep-drain", self._drain_time.keep())
 
     def _go_on_draining(self) -> None:
         """Go on with the drain of the dispatcher before us, if it had begun one."""
-        kept = self._access.kept
-        until = kept.drain_until() if kept is not None else None
-        if until is not None:
-            self.drain(max(0.0, until - self._clock.wall()))
+        if (left_s := self._drain_time.left_from_before_s()) is not None:
+            self.drain(left_s)
 
     def _api_address(self) -> str:
         host = self._settings.http.host
@@ -312,7 +311,7 @@ class DispatcherService:
             self._phases,
             tell=self._tell,
             drain=self.drain,
-            left_s=lambda: max(0.0, self._drain_until - self._clock.monotonic()),
+            left_s=lambda: self._drain_time.left_s,
         ).run()
 
     def _fail(self, error: VoxrayError) -> None:
@@ -343,4 +342,3 @@ class DispatcherService:
 
     def _failed(self, task: str, error: BaseException) -> None:
         logger.error("task failed", extra={"task": task}, exc_info=error)
-

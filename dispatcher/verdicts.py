@@ -8,6 +8,7 @@ was rejected or terminated counts: its agent left on purpose.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from voxray.base.ids import JobId
 from voxray.dispatcher.origins import CallKey
 from voxray.dispatcher.room_views import CallerView, DispatchRecord, JobRecord, RoomView
 from voxray.dispatcher.waiting_call import Step
@@ -42,6 +43,7 @@ class Verdict:
         unserved: the calls without an agent.
         strays: stand-ins without a job that nothing is known of; a job may still show up.
         useless: stand-ins that were given up, or whose own dispatch was deleted.
+        refused: jobs that the dispatcher before us refused, beside another one of their call.
         strangers: whether an agent is there that no record of ours explains: another app's, or one
             of a job that LiveKit has still to show.
     """
@@ -49,6 +51,7 @@ class Verdict:
     unserved: dict[CallKey, Need] = field(default_factory=dict)
     strays: list[str] = field(default_factory=list)
     useless: list[str] = field(default_factory=list)
+    refused: list[JobId] = field(default_factory=list)
     strangers: bool = False
 
 
@@ -94,7 +97,8 @@ class Judge:
                 continue
             for participant, joined_at in self._wanted(view).items():
                 key = CallKey(root, participant)
-                if not self._is_served(key, records, view):
+                self._see_refused(key, records, verdict)
+                if not self._is_served(key, records, view, verdict):
                     since = max(asked.created_at, joined_at)
                     verdict.unserved[key] = Need(like=asked, since=since)
             for record in records:
@@ -111,13 +115,27 @@ class Judge:
             callers = [each for each in callers if each.publishes]
         return {each.sid: each.joined_at for each in callers}
 
-    def _is_served(self, key: CallKey, records: list[DispatchRecord], view: RoomView) -> bool:
+    def _see_refused(self, key: CallKey, records: list[DispatchRecord], verdict: Verdict) -> None:
+        """Tell jobs that were refused beside another one from those that the program refused."""
+        jobs = [job for each in records for job in each.jobs if job.participant == key.participant]
+        if self._alone and any(job.identity for job in jobs):
+            verdict.refused.extend(job.job_id for job in jobs if self._was_refused(job))
+
+    def _was_refused(self, job: JobRecord) -> bool:
+        """Return whether a job was refused for all before our start, by whomever."""
+        return job.ended and not job.identity and job.started_at <= self._born
+
+    def _is_served(
+        self, key: CallKey, records: list[DispatchRecord], view: RoomView, verdict: Verdict
+    ) -> bool:
         if self._line.is_live(key) or self._line.is_over(key):
             return True
         if self._line.simulated_in(view.room):
             return True
         return any(
-            job.participant == key.participant and not self._was_nobody(job, record, view)
+            job.participant == key.participant
+            and job.job_id not in verdict.refused
+            and not self._was_nobody(job, record, view)
             for record in records
             for job in record.jobs
         )
@@ -148,6 +166,9 @@ class Judge:
             # Each participant got a job of it; all but one were refused, maybe before our start.
             return True
         if line.is_void(job.job_id):
+            return True
+        if self._alone and stand_in is not None and self._was_refused(job):
+            # As those are that come too late. If the program refused it, it is asked once more.
             return True
         if job.ended or self._ended(job) or line.is_done(job.job_id):
             return False

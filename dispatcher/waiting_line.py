@@ -40,6 +40,8 @@ class WaitingLine:
     def __init__(self) -> None:
         self.enabled = False
         """Whether calls wait here; a dispatcher that does not search for rooms only keeps book."""
+        self.maker = ""
+        """The mark of the stand-ins that this process makes."""
         self.tenant_room: Callable[[str], int | None] = lambda _: None
         """How many slots a tenant may take beyond those it has; None for any number."""
         self._calls: dict[CallKey, WaitingCall] = {}
@@ -113,11 +115,14 @@ class WaitingLine:
         key = origin.key
         if key is None:
             return True
-        if not origin.meant or origin.dispatch_id in self._discarded:
+        if not origin.meant or origin.dispatch_id in self._discarded or key in self._over:
+            return False
+        if self.enabled and origin.stand_in is not None and origin.stand_in.maker != self.maker:
+            # Of the process before us, which may have given it up: it would be ended again.
             return False
         others = self._live.get(key, {}).values()
         if origin.stand_in is not None:
-            return not others and key not in self._over and not self.simulated_in(room)
+            return not others and not self.simulated_in(room)
         return not any(job.origin.stand_in is not None for job in others)
 
     def admits(self, key: CallKey | None, tenant: str, free: int, now: float) -> bool:
@@ -204,6 +209,10 @@ class WaitingLine:
         elif self.enabled:
             since = job.received_at if not job.generation else wall
             self._unserved(job, key, since=since, fault=end is CallEnd.FAULT, now=now)
+
+    def refused(self, job_id: JobId) -> None:
+        """A job was refused by the dispatcher before us, beside another one of its call."""
+        _remember(self._void, job_id)
 
     def told_end(self, job_id: JobId) -> None:
         """A host told the end of a job that we do not hold."""

@@ -37,10 +37,14 @@ class SocketTimes:
         register_s: longest wait for the answer to a registration.
         status_s: pause between repetitions of our load (`UPDATE_STATUS_INTERVAL` of
             livekit-agents); every fourth goes with a ping.
+        frame_s: longest time without a whole frame; whoever is there answers a websocket ping
+            every 10 s (`DialOptions.heartbeat_s`). A frame that stops in the middle swallows all
+            that comes after it.
     """
 
     register_s: float = 10.0
     status_s: float = 2.5
+    frame_s: float = 25.0
 
 
 class WorkerSocket:
@@ -128,12 +132,34 @@ class WorkerSocket:
             await asyncio.sleep(0)
 
     async def _receive(self) -> aiohttp.WSMessage:
+        """Return the next message that is no ping or pong of the websocket."""
+        while True:
+            message = await self._frame()
+            if message.type is aiohttp.WSMsgType.PING:
+                await self._pong(message)
+            elif message.type is not aiohttp.WSMsgType.PONG:
+                return message
+
+    async def _frame(self) -> aiohttp.WSMessage:
         try:
-            return await self._ws.receive()
+            async with asyncio.timeout(self._times.frame_s):
+                return await self._ws.receive()
+        except TimeoutError as error:
+            raise ConnectionFailedError(
+                "the connection to livekit broke: "
+                f"no whole frame came within {self._times.frame_s:g} s"
+            ) from error
         except (aiohttp.ClientError, OSError) as error:
-            # It answers a ping by itself, on a connection that may just have been closed.
             raise ConnectionFailedError(
                 f"the connection to livekit broke on a read: {type(error).__name__}"
+            ) from error
+
+    async def _pong(self, ping: aiohttp.WSMessage) -> None:
+        try:
+            await self._ws.pong(ping.data)
+        except (aiohttp.ClientError, OSError) as error:
+            raise ConnectionFailedError(
+                f"the connection to livekit broke on a pong: {type(error).__name__}"
             ) from error
 
     def _take(self, message: aiohttp.WSMessage) -> None:

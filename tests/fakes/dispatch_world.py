@@ -35,6 +35,7 @@ from voxray.dispatcher.state import Stage
 from voxray.observability import events as ev
 
 ICE_S = 15.0
+RESTART_S = 1.0
 
 
 class VirtualClock:
@@ -162,7 +163,7 @@ class World:
         self.restarts += 1
         for host in self.hosts.values():
             host.watched = False
-        self.clock.now += 1.0
+        self.clock.now += RESTART_S
         self.new_core()
         alive = tuple(host.host_id for host in self.living())
         replicas = tuple(each for each, lives in self.replicas.items() if lives)

@@ -115,6 +115,23 @@ class FakeConnection:
         """Answer a ping."""
         await self.send(agent.ServerMessage(pong={"last_timestamp": ping.timestamp}))
 
+    async def half_a_frame(self) -> None:
+        """Send a frame that promises 16 KiB and brings one byte."""
+        transport = self._request.transport
+        assert transport is not None
+        transport.write(b"\x82\x7e\x40\x00x")
+
+    async def ping(self, data: bytes) -> None:
+        """Send a ping of the websocket itself. Of a server that does not answer such pings."""
+        await self._ws.ping(data)
+
+    async def pong_of_ping(self) -> bytes:
+        """Return what the next pong of the websocket holds."""
+        async with asyncio.timeout(_PATIENCE_S):
+            while (got := await self._ws.receive()).type is not WSMsgType.PONG:
+                pass
+        return bytes(got.data)
+
     async def close(self, code: int = 1000) -> None:
         """Close in order."""
         await self._ws.close(code=code)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from livekit.protocol import agent
 
-from tests.fakes.dispatch_world import World
+from tests.fakes.dispatch_world import RESTART_S, World
 from voxray.actors.contracts import STANDS_IN, JobOrder, JobPhase, JobStatus, RequestAnswer
 from voxray.base.ids import JobId
 from voxray.base.settings import ReconcilerSettings
@@ -24,6 +24,7 @@ from voxray.dispatcher.room_views import (
     RoomListing,
     RoomView,
 )
+from voxray.dispatcher.verdicts import LOST_BEFORE_S
 from voxray.observability import events as ev
 from voxray.observability import room_events as rev
 
@@ -97,15 +98,33 @@ class RoomWorld(World):
 
     def new_core(self) -> None:
         super().new_core()
+        self.born = self.clock.wall()
         self.core.search_rooms(self.reconciler, alone=self.alone)
         self.full = False
         self.known.clear()
         self.asked.clear()
 
     def restart(self) -> None:
-        # What had ended, the next dispatcher learns only from the hosts that are left.
-        self.forgotten |= self.over
+        self.forgotten |= {key for key in self.over if not self._shows_end(key)}
         super().restart()
+
+    def _shows_end(self, key: CallKey) -> bool:
+        """Return whether LiveKit's record will tell the next dispatcher that a call is over.
+
+        It does so only for a job that it shows by then. One that was refused for good says so; one
+        that ran may as well have been lost with the dispatcher, unless it ran long before. The
+        rest is known only from the hosts that are left (see `watch`).
+        """
+        long_ago = self.clock.wall() + RESTART_S - LOST_BEFORE_S
+        return any(
+            job.participant == key.participant
+            and job.shown_at <= self.clock.now
+            and (dispatch.stand_in is None if job.dropped else job.started_at < long_ago)
+            for room in self.rooms.values()
+            for dispatch in room.dispatches.values()
+            if dispatch.root == key.dispatch_id
+            for job in dispatch.jobs
+        )
 
     def watch(self, host_id) -> None:
         host = self.hosts[host_id]
@@ -340,7 +359,7 @@ class RoomWorld(World):
                 JobRecord(
                     job_id=job.job_id,
                     participant=job.participant,
-                    identity=job.identity,
+                    identity="" if job.dropped else job.identity,
                     started_at=job.started_at,
                     ended=job.dropped,
                 )
@@ -359,8 +378,12 @@ class RoomWorld(World):
         if room is None:
             # LiveKit makes the room anew, with its automatic dispatch.
             room = self.call(command.room, callers=0)
-        stand_in = StandIn(key=command.key, room_sid=command.room_sid)
-        left = [each for each in room.dispatches.values() if each.stand_in == stand_in]
+        stand_in = command.stand_in
+        left = [
+            each
+            for each in room.dispatches.values()
+            if each.stand_in is not None and each.stand_in.key == command.key
+        ]
         # Whose job may still come; a failed call, or a new start, may leave one for a while.
         unanswered = [each for each in left if not each.jobs and not each.pending]
         assert not unanswered or self.troubled or self.restarts, "an attempt beside another"

@@ -16,7 +16,7 @@ from tests.fakes.dispatch_world import program
 from tests.fakes.room_world import RoomWorld
 from voxray.base.settings import HostSettings
 from voxray.dispatcher import commands as cmd
-from voxray.dispatcher.jobs import JobState
+from voxray.dispatcher.verdicts import LOST_BEFORE_S
 from voxray.observability import room_events as rev
 
 PATIENT = settings(
@@ -142,9 +142,10 @@ class ReconcilerMachine(RuleBasedStateMachine):
             self.world.hang_up(room.name)
 
     def open_rooms(self):
-        """Rooms that want agents, with how many."""
+        """Rooms that want agents, with how many; a call whose end was forgotten may get one."""
+        over = self.world.over - self.world.forgotten
         wanted = {
-            room.name: len(self.world.calls_of(room) - self.world.over)
+            room.name: len(self.world.calls_of(room) - over)
             for room in self.world.rooms.values()
             if not self.rejects(room)
         }
@@ -156,18 +157,25 @@ class ReconcilerMachine(RuleBasedStateMachine):
     def lost_unseen(self, room, key):
         """Whether LiveKit's record shows a job that may as well have left on purpose."""
         return any(
-            job.participant == key.participant and job.job_id in self.excused()
+            job.participant == key.participant and self.excused(job)
             for dispatch in room.dispatches.values()
+            if dispatch.root == key.dispatch_id
             for job in dispatch.jobs
         )
 
-    def excused(self):
-        """Jobs that ran, and were given up after too many deaths or before a restart."""
-        return {job for job in self.world.generations if not self.runs(job)}
+    def excused(self, job):
+        """Whether a job ended here after too many deaths, or nobody can know how it ended.
 
-    def runs(self, job_id):
-        job = self.world.core._state.jobs.get(job_id)
-        return job is not None and job.state is JobState.RUNNING
+        That is one which LiveKit gave away long before the dispatcher came up, and which no host
+        runs: LiveKit shows it as running, whether it was lost or its agent left on purpose.
+        """
+        state = self.world.core._state
+        ended = state.jobs.ended(job.job_id)
+        if ended is not None:
+            return ended.generation > 0
+        live = state.jobs.get(job.job_id) is not None
+        known = live or state.line.is_void(job.job_id)
+        return not known and job.started_at < self.world.born - LOST_BEFORE_S
 
 
 TestReconciler = ReconcilerMachine.TestCase

@@ -196,6 +196,31 @@ async def test_a_worker_service_that_ceases_to_answer_pings_is_left():
         assert "answers no pings" in (await worker.next(Disconnected)).reason
 
 
+async def test_a_frame_that_stops_in_the_middle_is_the_end_of_its_connection():
+    """Before any ping was answered; all that comes after it is taken for the rest of it."""
+    options = replace(FAST, times=SocketTimes(frame_s=0.5), dial=DialOptions(heartbeat_s=0.1))
+    async with FakeLiveKit() as server, Worker(server.url, options) as worker:
+        link = await server.accept()
+        await link.register()
+        await worker.next(Registered)
+        await link.half_a_frame()
+        # It reads, and so answers the pings of the websocket.
+        reader = asyncio.create_task(link.receive_all())
+        assert "no whole frame" in (await worker.next(Disconnected)).reason
+        await reader
+        await (await server.accept()).register()
+        await worker.next(Registered)
+
+
+async def test_a_ping_of_the_websocket_is_answered():
+    async with FakeLiveKit(answers_websocket_pings=False) as server, Worker(server.url) as worker:
+        link = await server.accept()
+        await link.register()
+        await worker.next(Registered)
+        await link.ping(b"there?")
+        assert await link.pong_of_ping() == b"there?"
+
+
 async def test_pings_measure_the_round_trip_and_the_load_is_repeated():
     options = replace(FAST, times=SocketTimes(status_s=0.005))
     async with FakeLiveKit() as server, Worker(server.url, options) as worker:

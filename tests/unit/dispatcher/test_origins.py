@@ -20,12 +20,13 @@ def job(**changes):
 
 
 @pytest.mark.parametrize("participant", ["", "PA_1"])
-def test_a_stand_in_is_read_as_it_was_written(participant):
-    stand_in = StandIn(key=CallKey("AD_1", participant), room_sid="RM_1")
+@pytest.mark.parametrize("maker", ["", "19c8a"])
+def test_a_stand_in_is_read_as_it_was_written(participant, maker):
+    stand_in = StandIn(key=CallKey("AD_1", participant), room_sid="RM_1", maker=maker)
     assert read_stand_in(write_stand_in(stand_in)) == stand_in
 
 
-@pytest.mark.parametrize("value", ["", "AD_1", "AD_1 ", " RM_1", "a b c d"])
+@pytest.mark.parametrize("value", ["", "AD_1", "AD_1 ", " RM_1", "a b c d", "@x", "AD_1 @x"])
 def test_what_we_did_not_write_is_no_stand_in(value):
     assert read_stand_in(value) is None
 

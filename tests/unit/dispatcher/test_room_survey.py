@@ -217,9 +217,9 @@ async def test_what_livekit_refuses_is_not_known(status, caplog):
 
 async def test_a_new_version_of_the_program_may_have_another_name():
     async with Api(ListDispatch=dispatches(dispatch("AD_1")), ListParticipants=PEOPLE) as api:
-        api.surveyor.follow(program(agent_name="new", deployment="blue"))
+        api.surveyor.follow(program(agent_name="new", deployment="blue"), None)
         assert not (await api.surveyor.run(VIEW)).view.dispatches
-        api.surveyor.follow(program(agent_name="bot", deployment="blue"))
+        api.surveyor.follow(program(agent_name="bot", deployment="blue"), None)
         assert len((await api.surveyor.run(VIEW)).view.dispatches) == 1
 
 
