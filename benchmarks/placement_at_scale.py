@@ -12,6 +12,7 @@ At its end each case checks that every call has ended once, and that all slots a
 """
 
 import argparse
+import gc
 import heapq
 import itertools
 import json
@@ -23,7 +24,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
@@ -69,15 +70,45 @@ class VirtualClock:
         return 1_700_000_000.0 + self.now
 
 
+class Collections:
+    """CPU time that Python's garbage collector takes, in the midst of whatever allocates."""
+
+    def __init__(self) -> None:
+        self.nanoseconds = 0
+        self.longest = 0
+        self._begun = 0
+
+    def __enter__(self) -> Self:
+        gc.callbacks.append(self._heard)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        gc.callbacks.remove(self._heard)
+
+    def _heard(self, phase: str, _: dict[str, int]) -> None:
+        if phase == "start":
+            self._begun = time.thread_time_ns()
+        else:
+            spent = time.thread_time_ns() - self._begun
+            self.nanoseconds += spent
+            self.longest = max(self.longest, spent)
+
+
 class Timings:
-    """Nanoseconds of each input, by its kind."""
+    """Nanoseconds of each input, by its kind; `collected` of them were the garbage collector's."""
 
     def __init__(self) -> None:
         self._of: defaultdict[str, array[int]] = defaultdict(lambda: array("q"))
+        self._collected = 0
+        self._longest_collected = 0
+        self._longest_without = 0
 
-    def add(self, kind: str, nanoseconds: int) -> None:
+    def add(self, kind: str, nanoseconds: int, collected: int) -> None:
         """Take one measurement."""
         self._of[kind].append(nanoseconds)
+        self._collected += collected
+        self._longest_collected = max(self._longest_collected, collected)
+        self._longest_without = max(self._longest_without, nanoseconds - collected)
 
     def summary(self) -> dict[str, Any]:
         """Return microseconds and numbers: for decisions, for offers and for heartbeats."""
@@ -90,6 +121,11 @@ class Timings:
             "inputs": sum(len(values) for values in self._of.values()),
             "decisions_per_second": round(len(decisions) / sum(decisions) * 1e9),
             "core_seconds": round(everything / 1e9, 2),
+            "collector": {
+                "seconds": round(self._collected / 1e9, 2),
+                "longest_us": round(self._longest_collected / 1e3, 2),
+                "longest_input_without_us": round(self._longest_without / 1e3, 2),
+            },
             "decision": _microseconds(decisions),
             "offer": _microseconds(self._of["Offered"]),
             "loss": _microseconds(self._of["HostLost"]),
@@ -124,6 +160,7 @@ class Simulation:
         self._beats: dict[HostId, int] = {}
         self._ends_at: dict[JobId, float] = {}
         self._measuring = False
+        self._collections = Collections()
         self.timings = Timings()
         self.ended: Counter[JobId] = Counter()
         self.outcomes: Counter[str] = Counter()
@@ -134,6 +171,10 @@ class Simulation:
         Raises:
             RuntimeError: something was left over, or lost.
         """
+        with self._collections:
+            return self._run()
+
+    def _run(self) -> dict[str, Any]:
         self._tell(inp.WorkerRegistered(worker_id="AW_1"))
         self._tell(inp.FleetFound())
         self._advance_until(lambda: self._core.snapshot().totals.ready_hosts >= self._size, 1.0)
@@ -196,12 +237,13 @@ class Simulation:
         self._clock.now = end
 
     def _tell(self, item: inp.Input) -> None:
-        begun = time.thread_time_ns()
+        begun, collected = time.thread_time_ns(), self._collections.nanoseconds
         commands = self._core.handle(item)
         self._core.next_deadline()
         spent = time.thread_time_ns() - begun
         if self._measuring:
-            self.timings.add(type(item).__name__, spent)
+            collected = self._collections.nanoseconds - collected
+            self.timings.add(type(item).__name__, spent, collected)
         for command in commands:
             self._perform(command)
 

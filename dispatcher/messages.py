@@ -117,6 +117,7 @@ class AvailabilityRequest:
         job: serialised `livekit.Job`.
         resuming: whether the job ran elsewhere before.
         metadata: of the dispatch.
+        origin: which call it is for.
     """
 
     job_id: JobId
@@ -124,6 +125,7 @@ class AvailabilityRequest:
     job: bytes = field(repr=False)
     resuming: bool
     metadata: str = field(default="", repr=False)
+    origin: JobOrigin = NO_CALL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +225,10 @@ def origin_of(job: bytes) -> JobOrigin:
         wire = agent.Job.FromString(job)
     except DecodeError:
         return NO_CALL
+    return _origin(wire)
+
+
+def _origin(wire: agent.Job) -> JobOrigin:
     return JobOrigin(
         dispatch_id=wire.dispatch_id,
         room_sid=wire.room.sid,
@@ -277,6 +283,7 @@ def _read_availability(wire: agent.ServerMessage) -> ServerMessage:
         job=job.SerializeToString(),
         resuming=wire.availability.resuming,
         metadata=job.metadata,
+        origin=_origin(job),
     )
 
 

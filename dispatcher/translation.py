@@ -13,7 +13,6 @@ from voxray.dispatcher.messages import (
     JobTermination,
     UpdateJobStatus,
     UpdateWorkerStatus,
-    origin_of,
 )
 from voxray.dispatcher.protocol import Intent, Registered
 
@@ -73,7 +72,7 @@ def input_of(
                 received_at=received_at,
                 metadata=event.metadata,
                 traceparent=begin_trace(event),
-                origin=origin_of(event.job),
+                origin=event.origin,
             )
         case JobAssignment():
             return inp.Assigned(job_id=event.job_id, url=event.url or url, token=event.token)
