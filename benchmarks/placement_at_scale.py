@@ -6,7 +6,8 @@ The real `DispatcherCore` with 10 to 10,000 hosts and 200,000 calls for each siz
 random at 70 % of the slots, run, and end; hosts send heartbeats; every now and then one dies and
 its calls are resumed elsewhere. Nothing else is simulated: no process, no network. What is timed
 is what the dispatcher does for one input: `handle`, and `next_deadline` to set its timer anew;
-in CPU time, so that a busy machine counts for little.
+in CPU time, so that a busy machine counts for little. The garbage collector is kept as in a
+dispatcher (`dispatcher/collector.py`), and its share of the time is told apart.
 
 At its end each case checks that every call has ended once, and that all slots are free again.
 """
@@ -41,6 +42,7 @@ from voxray.base.ids import HostId, JobId
 from voxray.base.settings import HostSettings, InferenceSettings
 from voxray.dispatcher import commands as cmd
 from voxray.dispatcher import inputs as inp
+from voxray.dispatcher.collector import Collector
 from voxray.dispatcher.core import DispatcherCore
 from voxray.loadtest.report import percentile
 from voxray.observability import events as ev
@@ -136,7 +138,8 @@ class Timings:
 class Simulation:
     """One fleet of a size, and calls that come and go."""
 
-    def __init__(self, hosts: int, calls: int, seed: int) -> None:
+    def __init__(self, hosts: int, calls: int, seed: int, *, plain: bool = False) -> None:
+        self._plain = plain
         self._size, self._calls = hosts, calls
         self._clock = VirtualClock()
         self._rng = random.Random(seed)
@@ -171,8 +174,15 @@ class Simulation:
         Raises:
             RuntimeError: something was left over, or lost.
         """
-        with self._collections:
-            return self._run()
+        collector = Collector()
+        collector.start()
+        if self._plain:
+            collector.stop()
+        try:
+            with self._collections:
+                return self._run()
+        finally:
+            collector.stop()
 
     def _run(self) -> dict[str, Any]:
         self._tell(inp.WorkerRegistered(worker_id="AW_1"))
@@ -398,13 +408,19 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--plain-collector",
+        action="store_true",
+        help="leave Python's garbage collector as it is, unlike a dispatcher",
+    )
     arguments = parser.parse_args()
     rounds: list[dict[str, Any]] = []
     for number in range(arguments.rounds):
         cases: list[dict[str, Any]] = []
         rounds.append({"cases": cases})
         for hosts in arguments.hosts:
-            cases.append(Simulation(hosts, arguments.calls, seed=number).run())
+            plain = arguments.plain_collector
+            cases.append(Simulation(hosts, arguments.calls, seed=number, plain=plain).run())
             print(json.dumps(cases[-1]), flush=True)
             rounds[-1]["growth"] = _growth(cases)
             # After each case: the last one of a round takes the longest.

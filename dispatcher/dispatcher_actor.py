@@ -4,7 +4,7 @@ A restarted one is made with the same arguments; it finds hosts and replicas by 
 learns from them what they run, so that calls never notice.
 """
 
-import gc
+import asyncio
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from voxray.base.sealed import Sealed
 from voxray.base.settings import Settings
 from voxray.base.timing import SystemClock
 from voxray.dispatcher.access import Access
+from voxray.dispatcher.collector import Collector
 from voxray.dispatcher.kept import Kept
 from voxray.dispatcher.peers import ASK_S, Question
 from voxray.dispatcher.ray_fleet import FleetContext, RayFleet
@@ -29,6 +30,8 @@ from voxray.observability import logs
 
 _START_S = 30.0
 _CLOSE_S = 20.0
+# Pause between looks whether the collector may take its time.
+_SWEEP_S = 600.0
 # What a caller of `state` may wait for a change, at most: calls of an actor stay short.
 _MAX_WAIT_S = 2.0
 
@@ -81,10 +84,9 @@ class DispatcherActor:
         )
         # What makes a start impossible is in `state`: raised here, Ray would restart us for ever.
         self._loop.call(self._service.start(), _START_S)
-        # Ray's and our modules, some 200,000 objects, stay for ever. A full collection that looks
-        # at each of them takes 130 ms, as likely as not in the middle of a burst of offers.
-        gc.collect()
-        gc.freeze()
+        self._collector = Collector()
+        self._collector.start()
+        self._loop.submit(self._sweep_at_times())
 
     def state(self, after: int = 0, wait_s: float = 0.0) -> dict[str, object]:
         """Return the phase, once its version is beyond `after` or `wait_s` has passed."""
@@ -122,6 +124,12 @@ class DispatcherActor:
         """Close the connections. Idempotent."""
         self._loop.call(self._service.aclose(), _CLOSE_S)
         self._loop.stop()
+
+    async def _sweep_at_times(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            if self._service.idle:
+                self._collector.sweep()
 
     def _end(self) -> None:
         """Leave the cluster: nobody else may be there any more to end us."""

@@ -159,6 +159,11 @@ class DispatcherService:
         """Return the phase as plain data, once its version differs from `after`."""
         return await self._phases.wait(after, wait_s)
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is no job at all."""
+        return not self._core.totals().jobs
+
     async def answer(self, question: Question, argument: object) -> Any:
         """Answer another dispatcher of the app, about this one alone."""
         return self._source.answer(question, argument)
