@@ -15,16 +15,19 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
 import statistics
 import time
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from livekit import api, rtc
+from livekit.protocol import models
 
 from voxray.actors.contracts import ProgramInfo
 from voxray.base.ids import JobId
 from voxray.base.settings import LiveKitSettings
+from voxray.cli.home import build_home
 from voxray.dispatcher.connection import WorkerConnection, WorkerEvent
 from voxray.dispatcher.messages import (
     AvailabilityRequest,
@@ -84,7 +87,9 @@ class Worker:
                 path="none",
                 agent_name="",
                 worker_type=0,
-                permissions=b"",
+                permissions=models.ParticipantPermission(
+                    can_subscribe=True, can_publish=True, can_publish_data=True
+                ).SerializeToString(),
                 has_request_fnc=False,
                 drain_timeout_s=1.0,
                 initialize_timeout_s=1.0,
@@ -244,7 +249,7 @@ async def trial(worker: Worker, access: LiveKitAccess, livekit: api.LiveKitAPI, 
 
 async def run(trials: int) -> None:
     """Play all combinations in turn, so that what else the machine does hits them alike."""
-    async with LiveKitServer(find_or_install()) as server:
+    async with LiveKitServer(find_or_install(build_home(os.environ))) as server:
         access = LiveKitAccess(url=server.url, api_key=server.api_key, api_secret=server.api_secret)
         livekit = api.LiveKitAPI(server.url, server.api_key, server.api_secret)
         worker = Worker(server)

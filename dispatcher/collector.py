@@ -1,10 +1,10 @@
 """Python's garbage collector in a dispatcher: pauses that do not grow with the calls.
 
-A full collection looks at every object that it may free. With thousands of calls that takes longer
-than LiveKit waits for an answer, as likely as not in the middle of a burst of offers. But what a call
-consists of is freed by its last reference; only short-lived things (tasks, errors with their
-tracebacks) form the cycles that the collector is for. So what has survived one full collection is not
-looked at again; the next one is about what came since.
+A full collection looks at every object that it may free. With thousands of calls that takes
+seconds, as likely as not in the middle of a burst of offers. But what a call is made of is freed by
+its last reference; only short-lived things (tasks, errors with their tracebacks) form the cycles
+that the collector is for. So what has survived one full collection is not looked at again; the next
+one is about what came since.
 
 What was alive at a full collection and becomes part of a cycle later stays in memory, until `sweep`
 looks at everything once more. It is called while there are no calls: the pause meets nobody then.
