@@ -148,6 +148,11 @@ class WorkerConnection:
         if self._socket is not None:
             self._socket.wake()
 
+    async def confirm(self) -> None:
+        """Wait a moment until LiveKit has taken what was sent so far."""
+        if self._socket is not None:
+            await self._socket.confirm(self._options.times.confirm_s)
+
     async def aclose(self) -> None:
         """Send what waits, close the websocket, and give no more events. Idempotent."""
         if self._closing is None:

@@ -76,9 +76,14 @@ class UpdateJobStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerPing:
-    """Asks for a pong. `timestamp_ms` (Unix milliseconds) comes back in it."""
+    """Asks for a pong. `timestamp_ms` (Unix milliseconds) comes back in it.
+
+    Attributes:
+        counts: whether the lack of an answer says that the server is gone.
+    """
 
     timestamp_ms: int
+    counts: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

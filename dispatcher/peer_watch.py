@@ -17,9 +17,9 @@ _ENDING = frozenset({Phase.DRAINING.value, Phase.DRAINED.value})
 class PeerWatch:
     """Keeps the app of one mind: it drains as a whole, and its replicas go last.
 
-    A dispatcher that Ray restarts during a drain knows nothing of it. The first one tells the
-    others; and it begins to drain itself when it finds them draining twice in a row, because then
-    it is the one that was restarted.
+    A dispatcher that dies as a drain begins may know nothing of it once Ray has restarted it. The
+    first one tells the others; and it begins to drain itself when it finds them draining twice in a
+    row, because then it is the one that was restarted.
     """
 
     def __init__(

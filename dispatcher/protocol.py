@@ -208,7 +208,7 @@ class WorkerProtocol:
                 # Pings of a time without a connection would measure the outage.
                 if self._state is ProtocolState.REGISTERED:
                     self._ping = intent
-                    self._unanswered_pings += 1
+                    self._unanswered_pings += intent.counts
             case _ as never:
                 assert_never(never)
 
@@ -270,6 +270,7 @@ class WorkerProtocol:
             self._job_updates.clear()
             if self._status_due and self._status is not None:
                 messages.append(self._status)
+            # Last: its pong says that the server has taken all of these.
             if self._ping is not None:
                 messages.append(self._ping)
             self._status_due, self._ping = False, None

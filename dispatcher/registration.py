@@ -70,6 +70,10 @@ class Registration:
         """Send a message on the present connection."""
         self._connection.send(intent)
 
+    async def confirm(self) -> None:
+        """Wait a moment until LiveKit has taken what was sent so far."""
+        await self._connection.confirm()
+
     def follow(self, program: ProgramInfo, dial: DialOptions) -> bool:
         """Take a new version of the program; return whether LiveKit has to hear of it."""
         before = _told(self._program), self._dial

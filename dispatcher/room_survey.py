@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias, assert_never
 
 import aiohttp
@@ -49,6 +50,7 @@ class RoomSurveyor:
         program: ProgramInfo,
         *,
         proxy: str | None = None,
+        confirm: Callable[[], Awaitable[None]] | None = None,
         deadline_s: float = DEADLINE_S,
     ) -> None:
         """Prepare; connections are made when they are needed.
@@ -57,11 +59,14 @@ class RoomSurveyor:
             settings: address and keys of the server.
             program: whose dispatches are looked for.
             proxy: address of an HTTP proxy, or None.
+            confirm: waits until LiveKit knows our load. It asks nobody about a dispatch that comes
+                before the word that we have a free slot.
             deadline_s: after it an order has failed.
         """
         self._settings = settings
         self._program = program
         self._proxy = proxy
+        self._confirm = confirm
         self._deadline_s = deadline_s
         self._session: aiohttp.ClientSession | None = None
         self._livekit: api.LiveKitAPI | None = None
@@ -166,6 +171,8 @@ class RoomSurveyor:
         )
         # By number: the policy of a newer server has no name here.
         request.restart_policy = like.restart_policy  # type: ignore[assignment]
+        if self._confirm is not None:
+            await self._confirm()
         created = await self._client().agent_dispatch.create_dispatch(request)
         return DispatchCreated(key=order.key, room=order.room, dispatch_id=created.id)
 

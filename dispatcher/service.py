@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from voxray.actors.contracts import ProgramInfo
-from voxray.base.errors import ConfigError, InvalidTransitionError, VoxrayError
+from voxray.base.errors import InvalidTransitionError, VoxrayError
 from voxray.base.ids import JobId
 from voxray.base.lifecycle import TaskOwner
 from voxray.base.settings import InferenceSettings, Settings
@@ -38,7 +38,7 @@ from voxray.dispatcher.phases import Phase, PhaseBoard
 from voxray.dispatcher.registration import Registration
 from voxray.dispatcher.room_survey import RoomSurveyor, SurveyOrder
 from voxray.dispatcher.rooms import RoomDirectory
-from voxray.dispatcher.simulated import simulated_job
+from voxray.dispatcher.simulated import check_asked_only, simulated_job
 from voxray.dispatcher.tokens import resign
 from voxray.dispatcher.translation import input_of, intent_of
 from voxray.observability import tracing
@@ -109,7 +109,12 @@ class DispatcherService:
             active_jobs=self._active_jobs,
         )
         self._rooms = RoomDirectory(settings.livekit, proxy=self._dial.proxy)
-        self._surveyor = RoomSurveyor(settings.livekit, program, proxy=self._dial.proxy)
+        self._surveyor = RoomSurveyor(
+            settings.livekit,
+            program,
+            proxy=self._dial.proxy,
+            confirm=self._registration.confirm,
+        )
         identity = Identity(
             app=settings.app, node=access.node, index=role.index, api=self._api_address
         )
@@ -189,12 +194,7 @@ class DispatcherService:
             ConfigError: LiveKit sends this app's agent there by itself.
             ConnectionFailedError: the room can't be opened at LiveKit.
         """
-        if self._settings.livekit.registered and not self._program.agent_name:
-            raise ConfigError(
-                f"no job was begun in room {room}: livekit sends this app's agent to every room by "
-                "itself, and a second one would come; give the program an agent_name, or use "
-                "`voxray connect`"
-            )
+        check_asked_only(self._settings.livekit, self._program, room)
         item = await simulated_job(self._settings.livekit, room, identity, proxy=self._dial.proxy)
         self._tell(item)
         return item.job_id

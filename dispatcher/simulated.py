@@ -10,13 +10,28 @@ from livekit import api
 from livekit.agents.utils import shortuuid
 from livekit.protocol import agent, models
 
-from voxray.base.errors import ConnectionFailedError
+from voxray.actors.contracts import ProgramInfo
+from voxray.base.errors import ConfigError, ConnectionFailedError
 from voxray.base.ids import JobId
 from voxray.base.settings import LiveKitSettings
 from voxray.dispatcher.inputs import Simulated
 from voxray.dispatcher.tokens import simulated_token
 
 _DEADLINE_S = 10.0
+
+
+def check_asked_only(settings: LiveKitSettings, program: ProgramInfo, room: str) -> None:
+    """Check that no second agent would come into a room where a job of our own is begun.
+
+    Raises:
+        ConfigError: LiveKit sends this app's agent to every room by itself.
+    """
+    if settings.registered and not program.agent_name:
+        raise ConfigError(
+            f"no job was begun in room {room}: livekit sends this app's agent to every room by "
+            "itself, and a second one would come; give the program an agent_name, or use "
+            "`voxray connect`"
+        )
 
 
 async def simulated_job(

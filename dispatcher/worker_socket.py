@@ -40,11 +40,13 @@ class SocketTimes:
         frame_s: longest time without a whole frame; whoever is there answers a websocket ping
             every 10 s (`DialOptions.heartbeat_s`). A frame that stops in the middle swallows all
             that comes after it.
+        confirm_s: longest wait for the word that LiveKit has taken our messages.
     """
 
     register_s: float = 10.0
     status_s: float = 2.5
     frame_s: float = 25.0
+    confirm_s: float = 0.5
 
 
 class WorkerSocket:
@@ -67,6 +69,9 @@ class WorkerSocket:
         self._flushed = asyncio.Event()
         self._registered = asyncio.Event()
         self._ping_sent_s = 0.0
+        self._ping_ms = self._kept_alive_ms = 0
+        self._confirming: dict[int, asyncio.Event] = {}
+        self._confirms = True
         self.round_trip_s: float | None = None
         """Seconds from the last answered ping to its pong; None before."""
 
@@ -84,6 +89,26 @@ class WorkerSocket:
         self.wake()
         async with asyncio.timeout(timeout_s):
             await self._flushed.wait()
+
+    async def confirm(self, timeout_s: float) -> None:
+        """Wait until LiveKit has taken what was sent so far: it handles messages in their order.
+
+        One that does not answer in time is waited for no longer, and not again on this connection
+        if it never answered such a ping.
+        """
+        if not self._confirms or self._protocol.state is not ProtocolState.REGISTERED:
+            return
+        stamp = self._stamp()
+        taken = self._confirming[stamp] = asyncio.Event()
+        self._protocol.send(WorkerPing(timestamp_ms=stamp, counts=False))
+        self.wake()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await taken.wait()
+        except TimeoutError:
+            self._confirms = self.round_trip_s is not None
+        finally:
+            del self._confirming[stamp]
 
     async def serve(self) -> NoReturn:
         """Register and work until the connection breaks, then close it.
@@ -173,7 +198,7 @@ class WorkerSocket:
             case aiohttp.WSMsgType.BINARY:
                 for event in self._protocol.receive(message.data):
                     if isinstance(event, WorkerPong):
-                        self.round_trip_s = self._clock.monotonic() - self._ping_sent_s
+                        self._ponged(event.last_timestamp_ms)
                     elif isinstance(event, UnknownMessage):
                         logger.debug("ignored a message of livekit", extra={"kind": event.kind})
                     else:
@@ -190,6 +215,19 @@ class WorkerSocket:
                 raise ConnectionFailedError(
                     f"the connection to livekit was closed with code {self._ws.close_code}"
                 )
+
+    def _stamp(self) -> int:
+        """Return the time of a ping; no two have the same."""
+        self._ping_ms = max(self._ping_ms + 1, int(self._clock.wall() * 1000))
+        return self._ping_ms
+
+    def _ponged(self, stamp: int) -> None:
+        if stamp == self._kept_alive_ms:
+            self.round_trip_s = self._clock.monotonic() - self._ping_sent_s
+        for sent, taken in self._confirming.items():
+            # A later ping may have taken the place of an earlier one that was not sent yet.
+            if sent <= stamp:
+                taken.set()
 
     async def _write(self) -> NoReturn:
         while True:
@@ -213,7 +251,8 @@ class WorkerSocket:
         while not self._protocol.silent:
             if ticks % _STATUSES_PER_PING == 0:
                 self._ping_sent_s = self._clock.monotonic()
-                self._protocol.send(WorkerPing(timestamp_ms=int(self._clock.wall() * 1000)))
+                self._kept_alive_ms = self._stamp()
+                self._protocol.send(WorkerPing(timestamp_ms=self._kept_alive_ms))
             self._protocol.repeat_status()
             self.wake()
             ticks += 1

@@ -35,6 +35,7 @@ SECRET = "s" * 32
 FAST = ConnectionOptions(
     backoff=Backoff(first_s=0.001, limit_s=0.002), dial=DialOptions(close_s=0.1)
 )
+WS_AVAILABLE = agent.WorkerStatus.WS_AVAILABLE
 J1, J2 = JobId("AJ_1"), JobId("AJ_2")
 
 
@@ -219,6 +220,37 @@ async def test_a_ping_of_the_websocket_is_answered():
         await worker.next(Registered)
         await link.ping(b"there?")
         assert await link.pong_of_ping() == b"there?"
+
+
+async def test_what_was_sent_is_confirmed_by_the_pong_that_follows_it():
+    async with FakeLiveKit() as server, Worker(server.url) as worker:
+        link = await server.accept()
+        await link.register()
+        await worker.next(Registered)
+        await link.pong((await link.receive("ping")).ping)
+        worker.send(UpdateWorkerStatus(full=False, load=0.0, job_count=0))
+        both = [asyncio.create_task(worker.connection.confirm()) for _ in range(2)]
+        assert (await link.receive("update_worker")).update_worker.status == WS_AVAILABLE
+        ping = (await link.receive("ping")).ping
+        assert not any(each.done() for each in both)
+        await link.pong(ping)
+        async with asyncio.timeout(20):
+            await asyncio.gather(*both)
+
+
+async def test_a_server_that_knows_no_pings_is_asked_for_a_confirmation_once():
+    options = replace(FAST, times=SocketTimes(confirm_s=0.05))
+    async with FakeLiveKit() as server, Worker(server.url, options) as worker:
+        link = await server.accept()
+        await link.register()
+        await worker.next(Registered)
+        await link.receive("ping")
+        await worker.connection.confirm()
+        await link.receive("ping")
+        # Would wait for longer than the test may take.
+        worker.connection._options.times.__dict__["confirm_s"] = 1000.0
+        await worker.connection.confirm()
+        assert worker.no_event()
 
 
 async def test_pings_measure_the_round_trip_and_the_load_is_repeated():

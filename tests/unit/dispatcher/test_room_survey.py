@@ -253,3 +253,28 @@ async def test_close_is_idempotent_and_ends_all_orders():
     await asked.aclose()
     await asked.aclose()
     assert (await asked.run(CREATE)).reason == "we are closing"
+
+
+async def test_a_dispatch_is_made_once_livekit_knows_our_load():
+    seen = []
+
+    async def confirm():
+        seen.append(dict(api.asked))
+
+    async with Api(CreateDispatch=agent_dispatch.AgentDispatch(id="AD_2")) as api:
+        api.surveyor._confirm = confirm
+        assert (await api.surveyor.run(CREATE)).dispatch_id == "AD_2"
+        assert seen == [{}]
+        assert list(api.asked) == ["CreateDispatch"]
+
+
+async def test_another_proxy_is_used_from_the_next_order_on():
+    async with Api(ListRooms=room.ListRoomsResponse()) as api, Api() as proxy:
+        assert (await api.surveyor.run(ListRooms())).rooms == ()
+        address = proxy.surveyor._settings.url.replace("ws", "http")
+        api.surveyor.follow(program(agent_name="bot", deployment="blue"), address)
+        # The proxy knows no such address.
+        assert (await api.surveyor.run(ListRooms())).rooms is None
+        api.surveyor.follow(program(agent_name="bot", deployment="blue"), None)
+        assert (await api.surveyor.run(ListRooms())).rooms == ()
+        assert len(api.asked["ListRooms"]) == 2
