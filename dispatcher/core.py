@@ -148,7 +148,6 @@ class DispatcherCore:
             state.wake_ups[0] if state.wake_ups else None,
             self._settle_at,
             self._reconciler.next_deadline(),
-            state.farewells.next_due(),
         ]
         return min((time for time in times if time is not None), default=None)
 
@@ -267,8 +266,6 @@ class DispatcherCore:
         state = self._state
         self._membership.expire()
         self._replicas.expire()
-        for update in state.farewells.due(state.now):
-            state.send(update)
         for job in state.jobs.due(state.now):
             if state.jobs.get(job.job_id) is not job:
                 continue
@@ -297,7 +294,6 @@ class DispatcherCore:
 
     def _disconnected(self, reason: str) -> None:
         self._state.registered = False
-        self._state.farewells.clear()
         self._offers.disconnected()
         self._state.emit(ev.WorkerDisconnected(reason=reason))
 

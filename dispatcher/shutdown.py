@@ -81,8 +81,6 @@ class Shutdown:
             if gone or self._overdue():
                 state.stage = Stage.OVER
                 self._deadline = None
-                for update in state.farewells.all():
-                    state.send(update)
                 state.send(Drained())
 
     def next_deadline(self) -> float | None:

@@ -15,7 +15,6 @@ from voxray.base.timing import Clock
 from voxray.dispatcher.capacity import SlotBook, own_load_share
 from voxray.dispatcher.commands import Command, EmitEvent
 from voxray.dispatcher.demand import Demand
-from voxray.dispatcher.farewells import Farewells
 from voxray.dispatcher.host_index import HostIndex
 from voxray.dispatcher.hosts import HostRecord, HostState, HostTable
 from voxray.dispatcher.job_book import JobBook
@@ -45,7 +44,6 @@ class CoreState:
         now, wall: monotonic and Unix seconds of this step.
         waiting: jobs without a slot that LiveKit has assigned to us, in their order.
         held: offers kept back until a starting host is ready, in their order.
-        farewells: ends of jobs that LiveKit is told a little later.
         line: calls that wait for an agent and have no job here.
         fleet_known: whether we know what an earlier dispatcher left; nothing starts before.
         peers_over: whether the app's other dispatchers have no calls any more; without any, or
@@ -68,7 +66,6 @@ class CoreState:
     waiting: dict[JobId, None] = field(default_factory=dict)
     held: dict[JobId, None] = field(default_factory=dict)
     line: WaitingLine = field(default_factory=WaitingLine)
-    farewells: Farewells = field(default_factory=Farewells)
     stage: Stage = Stage.SERVING
     worker_id: str = ""
     registered: bool = False
