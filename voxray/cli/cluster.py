@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from voxray.base.errors import ConnectionFailedError, CredentialsError
+from voxray.base.errors import ConnectionFailedError, CredentialsError, VoxrayError
 from voxray.base.priority import START_NICENESS, may_come_back
 from voxray.base.settings import RaySettings
 from voxray.cli.leftovers import make_folder
@@ -148,23 +148,38 @@ def join(
         if "ray" not in sys.modules:
             os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray  # noqa: PLC0415 - see above
-    from ray.exceptions import RayError  # noqa: PLC0415 - as above
 
     try:
         if settings.address:
             return _connect(settings.address, namespace, log_to_driver=log_to_driver)
         return _start_local(settings, namespace, log_to_driver=log_to_driver, cpus=cpus)
-    except (ConnectionError, OSError, RuntimeError, ValueError, RayError) as error:
+    except VoxrayError:
         ray.shutdown()
-        if settings.address and (_is_about_token(error) or _listens(settings.address)):
-            raise CredentialsError(
-                f"the Ray cluster at {settings.address} refuses this start: {_HOW_TO_GET_IN}"
-            ) from error
-        what = f"join the Ray cluster at {settings.address}" if settings.address else "start Ray"
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConnectionFailedError(
-            f"could not {what}: {reason}; check ray.address, or leave it empty for a local Ray"
-        ) from error
+        raise
+    except Exception as error:
+        # Ray raises bare ones too, as for a dashboard that does not start in time.
+        ray.shutdown()
+        raise _explained(settings.address, error) from error
+
+
+def _explained(address: str, error: Exception) -> VoxrayError:
+    """Return what a person can do about a cluster that was not joined or not started."""
+    reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    if not address and "dashboard" in str(error):
+        return ConnectionFailedError(
+            "could not start Ray: its dashboard did not come up in time; try again when the "
+            "machine is less busy, or do without it (VOXRAY_RAY__DASHBOARD=false)"
+        )
+    if not address:
+        return ConnectionFailedError(f"could not start Ray: {reason}")
+    if _is_about_token(error) or _listens(address):
+        return CredentialsError(
+            f"the Ray cluster at {address} refuses this start: {_HOW_TO_GET_IN}"
+        )
+    return ConnectionFailedError(
+        f"could not join the Ray cluster at {address}: {reason}; check ray.address, or leave it "
+        "empty for a local Ray"
+    )
 
 
 def _connect(address: str, namespace: str, *, log_to_driver: bool) -> Cluster:
