@@ -109,8 +109,21 @@ class SpeechEdgeOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """One word of a transcript, with its time in seconds of audio since the stream opened."""
+
+    text: str
+    start_s: float
+    end_s: float
+    confidence: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class TranscriptOutput:
-    """What was said between two moments of the stream, in seconds of audio since it opened."""
+    """What was said between two moments of the stream, in seconds of audio since it opened.
+
+    `words` is empty where the engine tells no times of words.
+    """
 
     text: str
     final: bool
@@ -118,6 +131,7 @@ class TranscriptOutput:
     end_s: float
     confidence: float = 1.0
     language: str = "en"
+    words: tuple[Word, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

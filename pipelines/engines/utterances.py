@@ -1,38 +1,32 @@
-"""Cuts the audio of one stream into utterances and has a speech model hear them."""
+"""Has a speech model hear the utterances of one stream, while they are spoken."""
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-import numpy as np
-
-from voxray.pipelines.audio import WindowCutter
 from voxray.pipelines.engines.base import (
     AudioInput,
     EndOfInput,
     EngineInput,
     EngineOutput,
     FlushInput,
-    Samples,
     SpeechEdgeOutput,
     TextInput,
     TranscriptOutput,
 )
-from voxray.pipelines.engines.endpointing import (
-    Endpointer,
-    EndpointingOptions,
-    SpeechEnded,
-    SpeechStarted,
-)
+from voxray.pipelines.engines.endpointing import EndpointingOptions
 from voxray.pipelines.engines.pocketsphinx_decoder import Speaker
 from voxray.pipelines.engines.pocketsphinx_models import SpeechModel, Utterance
-from voxray.pipelines.engines.silero_vad import SAMPLE_RATE, WINDOW_S, SpeechProbabilities
+from voxray.pipelines.engines.utterance_cutter import (
+    UtteranceBegan,
+    UtteranceCutter,
+    UtteranceEnded,
+    UtteranceEvent,
+    UtteranceGrew,
+)
 
 _FIRST_INTERIM_S = 0.5
 _INTERIM_GROWTH = 1.4
 # An interim result decodes the utterance from its beginning: with lengths that grow by this
 # factor, all of them together cost at most 1 / (1 - 1 / 1.4) = 3.5 times the final one.
-_LONGEST_S = 30.0
-# An utterance is transcribed in parts of this length: nobody waits longer, and memory is bounded.
 
 Emit = Callable[[EngineOutput], None]
 
@@ -55,16 +49,9 @@ class Listener:
         self._language = language
         self._interim_results = interim_results
         self._speaker = Speaker()
-        self._probabilities = SpeechProbabilities()
-        self._cutter = WindowCutter(round(WINDOW_S * SAMPLE_RATE))
-        self._endpointer = Endpointer(endpointing)
-        kept_s = endpointing.prefix_padding_s + endpointing.min_speech_s + WINDOW_S
-        self._recent: deque[Samples] = deque(maxlen=max(1, round(kept_s / WINDOW_S)))
+        self._cutter = UtteranceCutter(endpointing)
         self._utterance: Utterance | None = None
         self._started_s = 0.0
-        self._length_s = 0.0
-        # Silence that we put in ourselves; the endpointer's time is ahead by so much.
-        self._padded_s = 0.0
         self._next_interim_s = 0.0
         self._last_interim = ""
 
@@ -73,14 +60,13 @@ class Listener:
         match given:
             case AudioInput(samples=samples):
                 self._model.prepare()
-                for window in self._cutter.push(samples):
-                    self._hear(window, emit)
+                self._take(self._cutter.push(samples), emit)
             case FlushInput():
-                if not self._flush(emit):
+                if not self._take(self._cutter.flush(), emit):
                     # Who flushes waits for a final transcript, also when nothing was said.
-                    emit(self._transcript("", self._endpointer.now_s, final=True))
+                    emit(self._transcript("", self._cutter.now_s, final=True))
             case EndOfInput():
-                self._flush(emit)
+                self._take(self._cutter.flush(), emit)
             case TextInput():
                 pass
 
@@ -89,49 +75,46 @@ class Listener:
         if self._utterance is not None:
             self._utterance.abandon()
             self._utterance = None
-        self._probabilities.close()
+        self._cutter.close()
 
-    def _hear(self, window: Samples, emit: Emit) -> None:
-        for output in self._probabilities.push(window):
-            edge = self._endpointer.push(output.probability, WINDOW_S)
-            self._recent.append(window)
-            if isinstance(edge, SpeechStarted):
-                self._begin(edge)
-                emit(self._edge(True, edge.at_s))
-            elif self._utterance is not None:
-                self._utterance.add(window)
-                self._length_s += WINDOW_S
-            if isinstance(edge, SpeechEnded):
-                self._end(edge.at_s, emit)
-                emit(self._edge(False, edge.at_s))
-            elif self._utterance is not None:
-                self._go_on(emit)
+    def _take(self, events: Iterator[UtteranceEvent], emit: Emit) -> bool:
+        """Work through what was heard; return whether a final transcript was handed out."""
+        said = False
+        for event in events:
+            match event:
+                case UtteranceBegan(at_s=at_s, goes_on=goes_on):
+                    self._begin(event)
+                    if not goes_on:
+                        emit(SpeechEdgeOutput(True, at_s))
+                        self._tell_interim(self._cutter.now_s, emit)
+                case UtteranceGrew(audio=window, now_s=now_s):
+                    assert self._utterance is not None
+                    self._utterance.add(window)
+                    self._tell_interim(now_s, emit)
+                case UtteranceEnded(at_s=at_s, goes_on=goes_on):
+                    said = self._end(at_s, emit) or said
+                    if not goes_on:
+                        emit(SpeechEdgeOutput(False, at_s))
+        return said
 
-    def _begin(self, edge: SpeechStarted) -> None:
-        wanted = round((self._endpointer.now_s - edge.from_s) / WINDOW_S)
-        self._start_utterance(edge.at_s, list(self._recent)[-wanted:])
-
-    def _start_utterance(self, started_s: float, windows: list[Samples]) -> None:
+    def _begin(self, event: UtteranceBegan) -> None:
         self._utterance = self._model.begin(self._speaker)
-        for window in windows:
+        for window in event.audio:
             self._utterance.add(window)
-        self._started_s = started_s
-        self._length_s = len(windows) * WINDOW_S
-        self._next_interim_s = self._length_s + _FIRST_INTERIM_S
+        self._started_s = event.at_s
+        self._next_interim_s = self._cutter.length_s + _FIRST_INTERIM_S
         self._last_interim = ""
 
-    def _go_on(self, emit: Emit) -> None:
+    def _tell_interim(self, now_s: float, emit: Emit) -> None:
         assert self._utterance is not None
-        now_s = self._endpointer.now_s
-        if self._length_s >= _LONGEST_S:
-            self._end(now_s, emit)
-            self._start_utterance(now_s, [])
-        elif self._interim_results and self._length_s >= self._next_interim_s:
-            self._next_interim_s = self._length_s * _INTERIM_GROWTH
-            text = self._utterance.interim()
-            if text and text != self._last_interim:
-                self._last_interim = text
-                emit(self._transcript(text, now_s, final=False))
+        length_s = self._cutter.length_s
+        if not self._interim_results or length_s < self._next_interim_s:
+            return
+        self._next_interim_s = length_s * _INTERIM_GROWTH
+        text = self._utterance.interim()
+        if text and text != self._last_interim:
+            self._last_interim = text
+            emit(self._transcript(text, now_s, final=False))
 
     def _end(self, ended_s: float, emit: Emit) -> bool:
         """Transcribe the utterance; return whether it had words."""
@@ -141,31 +124,11 @@ class Listener:
             emit(self._transcript(text, ended_s, final=True))
         return bool(text)
 
-    def _flush(self, emit: Emit) -> bool:
-        """Finish what was said so far; return whether a final transcript was handed out."""
-        if rest := self._cutter.waiting:
-            # The last sound may be in the window that is not full yet.
-            padding = round(WINDOW_S * SAMPLE_RATE) - rest
-            self._padded_s += padding / SAMPLE_RATE
-            for window in self._cutter.push(np.zeros(padding, np.int16)):
-                self._hear(window, emit)
-        ended = self._endpointer.flush()
-        heard = False
-        if ended is not None:
-            heard = self._end(ended.at_s, emit)
-            emit(self._edge(False, ended.at_s))
-        self._probabilities.reset()
-        self._recent.clear()
-        return heard
-
-    def _edge(self, speaking: bool, at_s: float) -> SpeechEdgeOutput:
-        return SpeechEdgeOutput(speaking, max(0.0, at_s - self._padded_s))
-
     def _transcript(self, text: str, end_s: float, *, final: bool) -> TranscriptOutput:
         return TranscriptOutput(
             text=text,
             final=final,
-            start_s=max(0.0, self._started_s - self._padded_s),
-            end_s=max(0.0, end_s - self._padded_s),
+            start_s=self._started_s,
+            end_s=end_s,
             language=self._language,
         )

@@ -28,7 +28,13 @@ def declare(monkeypatch):
 
 
 def test_the_engines_in_the_box_are_declared_and_import():
-    assert set(registry.known_engines()) >= {"silero", "pocketsphinx", "espeak", "scripted"}
+    assert set(registry.known_engines()) >= {
+        "silero",
+        "pocketsphinx",
+        "espeak",
+        "scripted",
+        "whisper",
+    }
     kinds = {
         name: registry.create_engine(name).info.kind
         for name in ("silero", "pocketsphinx", "espeak")
