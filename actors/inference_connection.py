@@ -94,8 +94,8 @@ class InferenceConnection:
                 self._open(message)
             case m.Text(stream=number, text=text):
                 self._push(number, TextInput(text))
-            case m.Flush(stream=number):
-                self._push(number, FlushInput())
+            case m.Flush(stream=number, discard=discard):
+                self._push(number, FlushInput(discard))
             case m.EndInput(stream=number):
                 self._push(number, EndOfInput())
             case m.Close(stream=number):

@@ -24,8 +24,14 @@ from voxray.pipelines.streams import LIVE, InferenceStream, StreamTerms
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_ENGINES: Mapping[str, str] = {"vad": "silero", "stt": "pocketsphinx", "tts": "espeak"}
-"""The engine that a kind means where nobody configured one: those of the default replica group."""
+DEFAULT_ENGINES: Mapping[str, str] = {
+    "vad": "silero",
+    "stt": "pocketsphinx",
+    "tts": "espeak",
+    "turn": "eot",
+}
+"""The engine that a kind means where nobody configured one: those of the default replica group, and
+the one engine of turns that there is."""
 
 _MAX_STREAMS = 512
 _MAX_BATCH = 64

@@ -149,13 +149,16 @@ class EmbeddedStream:
             raise ProtocolError(f"engine {self.info.name} takes audio and was given text")
         self._push(TextInput(text))
 
-    def flush(self) -> None:
+    def flush(self, *, discard: bool = False) -> None:
         """End the current segment.
+
+        Args:
+            discard: forget the segment: nothing is said of it.
 
         Raises:
             StreamEndedError: the stream has ended.
         """
-        self._push(FlushInput())
+        self._push(FlushInput(discard))
 
     def end_input(self) -> None:
         """Say that no more input comes. Idempotent."""

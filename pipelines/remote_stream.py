@@ -31,6 +31,8 @@ RESULT_LIMIT = 4096
 """Results that wait to be received; 131 s of vad windows. A stream that nobody reads is closed."""
 CREDIT_BYTES = 256 * 1024
 """Speech that a replica may send ahead of its being received: 6 s at 22 kHz."""
+_TURN_S = 1.2
+# What a turn detector hears at once: so much audio is told again where it goes on.
 _TEXT_CHARACTERS = m.MAX_TEXT_BYTES // 4
 # A character takes up to 4 bytes.
 
@@ -125,14 +127,17 @@ class RemoteStream:
             part = TextInput(text[start : start + _TEXT_CHARACTERS])
             self._source.append(self._key, part)
 
-    def flush(self) -> None:
+    def flush(self, *, discard: bool = False) -> None:
         """End the current segment: its result comes now.
+
+        Args:
+            discard: forget the segment: nothing is said of it.
 
         Raises:
             StreamEndedError: the stream has ended.
         """
         self._check_open()
-        self._source.append(self._key, FlushInput())
+        self._source.append(self._key, FlushInput(discard))
 
     def end_input(self) -> None:
         """Say that no more input comes. Idempotent."""
@@ -266,8 +271,12 @@ class RemoteStream:
     def taken_in(self, number: int) -> None:
         """Note how much audio was taken in."""
         # What a recogniser has taken in is not yet said: it may be needed until the transcript.
-        if self._info is not None and self._info.kind is EngineKind.VAD:
+        kind = self._info.kind if self._info is not None else None
+        log = self._source.log
+        if kind is EngineKind.VAD:
             self._need_from(number + 1)
+        elif kind is EngineKind.TURN and number + 1 >= log.first:
+            self._need_from(log.number_after(log.at_s(number + 1) - _TURN_S))
 
     def over(self, failure: m.Failed | None) -> None:
         """Note that the replica ended the stream."""

@@ -9,13 +9,16 @@ from voxray.pipelines.engines.base import (
     SpeechEdgeOutput,
     SpeechOutput,
     TranscriptOutput,
+    TurnOutput,
 )
 from voxray.pipelines.wire.messages import Speech
 
-HeardOutput: TypeAlias = ProbabilityOutput | SpeechEdgeOutput | TranscriptOutput
+HeardOutput: TypeAlias = ProbabilityOutput | SpeechEdgeOutput | TranscriptOutput | TurnOutput
 
 _EXACT_S = 1e-6
 # Far below a sample, far above what sums of seconds are off: times that did not move stay exact.
+_SAME_S = 0.005
+# Questions about one moment: less than the shortest frame between them.
 
 
 class SpeechResume:
@@ -50,10 +53,15 @@ class SpeechResume:
 
 
 class HeardResume:
-    """What a listening stream has told: moves times to the first opening, drops repeated edges."""
+    """What a listening stream has told: moves times to the first opening, drops what is repeated.
+
+    Edges repeat when an utterance is heard again, and an answer about the turn when it was
+    told and the flush that asked for it was not acknowledged.
+    """
 
     def __init__(self) -> None:
         self._speaking = False
+        self._turn_told_s = -1.0
 
     def place(self, output: HeardOutput, *, shift_s: float, sample_rate: int) -> HeardOutput | None:
         """Return the result in the time of the first opening, or None if it says nothing new.
@@ -75,9 +83,25 @@ class HeardResume:
                 self._speaking = speaking
                 return replace(output, at_s=output.at_s + shift_s)
             case TranscriptOutput():
-                return replace(
-                    output, start_s=output.start_s + shift_s, end_s=output.end_s + shift_s
-                )
+                return _moved(output, shift_s)
+            case TurnOutput():
+                at_s = output.at_s + shift_s
+                if at_s <= self._turn_told_s + _SAME_S:
+                    return None
+                self._turn_told_s = at_s
+                return replace(output, at_s=at_s)
+
+
+def _moved(output: TranscriptOutput, shift_s: float) -> TranscriptOutput:
+    words = output.words
+    if words and shift_s:
+        words = tuple(
+            replace(word, start_s=word.start_s + shift_s, end_s=word.end_s + shift_s)
+            for word in words
+        )
+    return replace(
+        output, start_s=output.start_s + shift_s, end_s=output.end_s + shift_s, words=words
+    )
 
 
 def told_at_s(output: HeardOutput, sample_rate: int) -> float:
@@ -85,7 +109,7 @@ def told_at_s(output: HeardOutput, sample_rate: int) -> float:
     match output:
         case ProbabilityOutput(end_sample=end_sample):
             return end_sample / sample_rate
-        case SpeechEdgeOutput(at_s=at_s):
+        case SpeechEdgeOutput(at_s=at_s) | TurnOutput(at_s=at_s):
             return at_s
         case TranscriptOutput(end_s=end_s):
             return end_s

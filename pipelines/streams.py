@@ -59,8 +59,8 @@ class InferenceStream(Protocol):
         """
         ...
 
-    def flush(self) -> None:
-        """End the current segment: its result comes now."""
+    def flush(self, *, discard: bool = False) -> None:
+        """End the current segment: its result comes now, or with `discard` none."""
         ...
 
     def end_input(self) -> None:

@@ -325,9 +325,9 @@ def _control(member: Member, entry: Entry) -> m.ClientMessage:
     match entry.item:
         case TextInput(text=text):
             return m.Text(member.stream, text)
-        case FlushInput():
+        case FlushInput(discard=discard):
             member.flushes.append(entry.number)
-            return m.Flush(member.stream)
+            return m.Flush(member.stream, discard)
         case EndOfInput():
             return m.EndInput(member.stream)
         case Frame():

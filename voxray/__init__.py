@@ -10,16 +10,27 @@ if TYPE_CHECKING:
     from voxray.pipelines.plugins.pipeline import pipeline, register_pipeline
     from voxray.pipelines.plugins.stt import STT
     from voxray.pipelines.plugins.tts import TTS
+    from voxray.pipelines.plugins.turn import TurnDetector
     from voxray.pipelines.plugins.vad import VAD
     from voxray.pipelines.turn_options import TurnOptions
 
     __version__: str
 
-__all__ = ["STT", "TTS", "VAD", "TurnOptions", "__version__", "pipeline", "register_pipeline"]
+__all__ = [
+    "STT",
+    "TTS",
+    "VAD",
+    "TurnDetector",
+    "TurnOptions",
+    "__version__",
+    "pipeline",
+    "register_pipeline",
+]
 
 _PLACES = {
     "STT": "voxray.pipelines.plugins.stt",
     "TTS": "voxray.pipelines.plugins.tts",
+    "TurnDetector": "voxray.pipelines.plugins.turn",
     "VAD": "voxray.pipelines.plugins.vad",
     "TurnOptions": "voxray.pipelines.turn_options",
     "pipeline": "voxray.pipelines.plugins.pipeline",

@@ -26,6 +26,7 @@ class EngineKind(StrEnum):
     VAD = "vad"
     STT = "stt"
     TTS = "tts"
+    TURN = "turn"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,16 @@ class TextInput:
 
 @dataclass(frozen=True, slots=True)
 class FlushInput:
-    """End of a segment: say what is known; the next input starts afresh."""
+    """End of a segment: say what is known; the next input starts afresh.
+
+    An engine of turns says whether the turn has ended, and goes on with the same segment: only
+    `discard` ends it there.
+
+    Attributes:
+        discard: forget the segment and say nothing of it.
+    """
+
+    discard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +145,30 @@ class TranscriptOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnOutput:
+    """How probable it is that the speaker's turn has ended: the answer to one flush.
+
+    Attributes:
+        probability: 0 to 1.
+        at_s: seconds of audio up to the flush, since the stream opened.
+        inference_s: seconds that the model took.
+    """
+
+    probability: float
+    at_s: float
+    inference_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechOutput:
     """Synthesised samples at the engine's rate, mono."""
 
     samples: Samples
 
 
-EngineOutput: TypeAlias = ProbabilityOutput | SpeechEdgeOutput | TranscriptOutput | SpeechOutput
+EngineOutput: TypeAlias = (
+    ProbabilityOutput | SpeechEdgeOutput | TranscriptOutput | TurnOutput | SpeechOutput
+)
 
 
 class EngineSession(Protocol):

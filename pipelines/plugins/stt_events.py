@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from livekit.agents import stt
 from livekit.agents.language import LanguageCode
+from livekit.agents.types import TimedString
 
 from voxray.pipelines.engines.base import EngineOutput, SpeechEdgeOutput, TranscriptOutput
 
@@ -129,4 +130,15 @@ def speech_data(output: TranscriptOutput, times: StreamTimes) -> stt.SpeechData:
         start_time=output.start_s + times.offset_s,
         end_time=output.end_s + times.offset_s,
         confidence=output.confidence,
+        words=[
+            TimedString(
+                word.text,
+                start_time=word.start_s + times.offset_s,
+                end_time=word.end_s + times.offset_s,
+                confidence=word.confidence,
+                start_time_offset=times.offset_s,
+            )
+            for word in output.words
+        ]
+        or None,
     )

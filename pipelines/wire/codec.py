@@ -16,13 +16,11 @@ from voxray.pipelines.audio import BYTES_PER_SAMPLE, check_rate
 from voxray.pipelines.engines.base import (
     EngineInfo,
     EngineKind,
-    ProbabilityOutput,
-    SpeechEdgeOutput,
-    TranscriptOutput,
 )
 from voxray.pipelines.wire import inference_pb2 as pb
 from voxray.pipelines.wire import messages as m
-from voxray.pipelines.wire.checks import check_finite, check_length, check_pcm, check_size
+from voxray.pipelines.wire import results
+from voxray.pipelines.wire.checks import check_length, check_pcm, check_size
 from voxray.pipelines.wire.json_options import read_json_options
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Inference"].full_name
@@ -57,8 +55,8 @@ def encode_client_batch(batch: m.ClientBatch) -> bytes:
                 )
             case m.Text(stream=stream, text=text):
                 raw.messages.add(text=pb.Text(stream=stream, text=text))
-            case m.Flush(stream=stream):
-                raw.messages.add(flush=pb.Flush(stream=stream))
+            case m.Flush(stream=stream, discard=discard):
+                raw.messages.add(flush=pb.Flush(stream=stream, discard=discard))
             case m.EndInput(stream=stream):
                 raw.messages.add(end_input=pb.EndInput(stream=stream))
             case m.Close(stream=stream):
@@ -116,7 +114,7 @@ def encode_server_batch(batch: m.ServerBatch) -> bytes:
                     acknowledged=pb.Acknowledged(source=source, sequence=sequence, window=window)
                 )
             case m.Result():
-                _add_result(raw.messages.add(), message)
+                results.add_result(raw.messages.add(), message)
             case m.Speech(stream=stream, first_sample=first, rate=rate, pcm=pcm):
                 raw.messages.add(
                     speech=pb.Speech(stream=stream, first_sample=first, rate=rate, pcm=pcm)
@@ -234,66 +232,16 @@ def _text(body: pb.Text) -> m.Text:
     return m.Text(body.stream, body.text)
 
 
-def _probability(body: pb.Probability) -> m.Result:
-    check_finite("probability", body.probability, body.inference_s)
-    output = ProbabilityOutput(body.end_sample, body.probability, body.inference_s)
-    return m.Result(body.stream, output)
-
-
-def _speech_edge(body: pb.SpeechEdge) -> m.Result:
-    check_finite("speech edge", body.at_s)
-    return m.Result(body.stream, SpeechEdgeOutput(body.speaking, body.at_s))
-
-
 def _speech(body: pb.Speech) -> m.Speech:
     check_pcm(body.pcm)
     check_rate(body.rate)
     return m.Speech(body.stream, body.first_sample, body.rate, body.pcm)
 
 
-def _transcript(body: pb.Transcript) -> m.Result:
-    check_finite("transcript", body.start_s, body.end_s, body.confidence)
-    output = TranscriptOutput(
-        text=body.text,
-        final=body.final,
-        start_s=body.start_s,
-        end_s=body.end_s,
-        confidence=body.confidence,
-        language=body.language,
-    )
-    return m.Result(body.stream, output)
-
-
 def _add_again(entry: pb.AudioAgain, message: m.AudioAgain) -> None:
     entry.source, entry.sequence = message.source, message.sequence
     entry.of_source, entry.of_sequence = message.of_source, message.of_sequence
     entry.offset, entry.size = message.offset, message.size
-
-
-def _add_result(entry: pb.ServerMessage, message: m.Result) -> None:
-    output = message.output
-    match output:
-        case ProbabilityOutput():
-            probability = entry.probability
-            probability.stream = message.stream
-            probability.end_sample = output.end_sample
-            probability.probability = output.probability
-            probability.inference_s = output.inference_s
-        case SpeechEdgeOutput(speaking=speaking, at_s=at_s):
-            edge = pb.SpeechEdge(stream=message.stream, speaking=speaking, at_s=at_s)
-            entry.speech_edge.CopyFrom(edge)
-        case TranscriptOutput():
-            entry.transcript.CopyFrom(
-                pb.Transcript(
-                    stream=message.stream,
-                    final=output.final,
-                    text=output.text,
-                    start_s=output.start_s,
-                    end_s=output.end_s,
-                    confidence=output.confidence,
-                    language=output.language,
-                )
-            )
 
 
 def _engine(info: EngineInfo) -> pb.EngineDescription:
@@ -327,7 +275,7 @@ _CLIENT_READERS: dict[str, Callable[[Any], m.ClientMessage]] = {
     "audio": _audio,
     "audio_again": _audio_again,
     "text": _text,
-    "flush": lambda body: m.Flush(body.stream),
+    "flush": lambda body: m.Flush(body.stream, body.discard),
     "end_input": lambda body: m.EndInput(body.stream),
     "close": lambda body: m.Close(body.stream),
     "close_source": lambda body: m.CloseSource(body.source),
@@ -336,9 +284,10 @@ _CLIENT_READERS: dict[str, Callable[[Any], m.ClientMessage]] = {
 _SERVER_READERS: dict[str, Callable[[Any], m.ServerMessage]] = {
     "opened": lambda body: m.Opened(body.stream, _engine_info(body.engine)),
     "acknowledged": lambda body: m.Acknowledged(body.source, body.sequence, body.window),
-    "probability": _probability,
-    "speech_edge": _speech_edge,
-    "transcript": _transcript,
+    "probability": results.probability,
+    "speech_edge": results.speech_edge,
+    "transcript": results.transcript,
+    "turn": results.turn,
     "speech": _speech,
     "flushed": lambda body: m.Flushed(body.stream, body.count),
     "finished": lambda body: m.Finished(body.stream),

@@ -123,10 +123,12 @@ class Text(_message.Message):
     def __init__(self, stream: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
 
 class Flush(_message.Message):
-    __slots__ = ("stream",)
+    __slots__ = ("stream", "discard")
     STREAM_FIELD_NUMBER: _ClassVar[int]
+    DISCARD_FIELD_NUMBER: _ClassVar[int]
     stream: int
-    def __init__(self, stream: _Optional[int] = ...) -> None: ...
+    discard: bool
+    def __init__(self, stream: _Optional[int] = ..., discard: _Optional[bool] = ...) -> None: ...
 
 class EndInput(_message.Message):
     __slots__ = ("stream",)
@@ -163,7 +165,7 @@ class ServerBatch(_message.Message):
     def __init__(self, version: _Optional[int] = ..., messages: _Optional[_Iterable[_Union[ServerMessage, _Mapping]]] = ...) -> None: ...
 
 class ServerMessage(_message.Message):
-    __slots__ = ("opened", "acknowledged", "probability", "speech_edge", "transcript", "speech", "finished", "failed", "flushed")
+    __slots__ = ("opened", "acknowledged", "probability", "speech_edge", "transcript", "speech", "finished", "failed", "flushed", "turn")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     PROBABILITY_FIELD_NUMBER: _ClassVar[int]
@@ -173,6 +175,7 @@ class ServerMessage(_message.Message):
     FINISHED_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
     FLUSHED_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
     opened: Opened
     acknowledged: Acknowledged
     probability: Probability
@@ -182,7 +185,8 @@ class ServerMessage(_message.Message):
     finished: Finished
     failed: Failed
     flushed: Flushed
-    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., acknowledged: _Optional[_Union[Acknowledged, _Mapping]] = ..., probability: _Optional[_Union[Probability, _Mapping]] = ..., speech_edge: _Optional[_Union[SpeechEdge, _Mapping]] = ..., transcript: _Optional[_Union[Transcript, _Mapping]] = ..., speech: _Optional[_Union[Speech, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., flushed: _Optional[_Union[Flushed, _Mapping]] = ...) -> None: ...
+    turn: Turn
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., acknowledged: _Optional[_Union[Acknowledged, _Mapping]] = ..., probability: _Optional[_Union[Probability, _Mapping]] = ..., speech_edge: _Optional[_Union[SpeechEdge, _Mapping]] = ..., transcript: _Optional[_Union[Transcript, _Mapping]] = ..., speech: _Optional[_Union[Speech, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., flushed: _Optional[_Union[Flushed, _Mapping]] = ..., turn: _Optional[_Union[Turn, _Mapping]] = ...) -> None: ...
 
 class Opened(_message.Message):
     __slots__ = ("stream", "engine")
@@ -225,7 +229,7 @@ class SpeechEdge(_message.Message):
     def __init__(self, stream: _Optional[int] = ..., speaking: _Optional[bool] = ..., at_s: _Optional[float] = ...) -> None: ...
 
 class Transcript(_message.Message):
-    __slots__ = ("stream", "final", "text", "start_s", "end_s", "confidence", "language")
+    __slots__ = ("stream", "final", "text", "start_s", "end_s", "confidence", "language", "words")
     STREAM_FIELD_NUMBER: _ClassVar[int]
     FINAL_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
@@ -233,6 +237,7 @@ class Transcript(_message.Message):
     END_S_FIELD_NUMBER: _ClassVar[int]
     CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
     stream: int
     final: bool
     text: str
@@ -240,7 +245,32 @@ class Transcript(_message.Message):
     end_s: float
     confidence: float
     language: str
-    def __init__(self, stream: _Optional[int] = ..., final: _Optional[bool] = ..., text: _Optional[str] = ..., start_s: _Optional[float] = ..., end_s: _Optional[float] = ..., confidence: _Optional[float] = ..., language: _Optional[str] = ...) -> None: ...
+    words: _containers.RepeatedCompositeFieldContainer[Word]
+    def __init__(self, stream: _Optional[int] = ..., final: _Optional[bool] = ..., text: _Optional[str] = ..., start_s: _Optional[float] = ..., end_s: _Optional[float] = ..., confidence: _Optional[float] = ..., language: _Optional[str] = ..., words: _Optional[_Iterable[_Union[Word, _Mapping]]] = ...) -> None: ...
+
+class Word(_message.Message):
+    __slots__ = ("text", "start_s", "end_s", "confidence")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    START_S_FIELD_NUMBER: _ClassVar[int]
+    END_S_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    start_s: float
+    end_s: float
+    confidence: float
+    def __init__(self, text: _Optional[str] = ..., start_s: _Optional[float] = ..., end_s: _Optional[float] = ..., confidence: _Optional[float] = ...) -> None: ...
+
+class Turn(_message.Message):
+    __slots__ = ("stream", "probability", "at_s", "inference_s")
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    AT_S_FIELD_NUMBER: _ClassVar[int]
+    INFERENCE_S_FIELD_NUMBER: _ClassVar[int]
+    stream: int
+    probability: float
+    at_s: float
+    inference_s: float
+    def __init__(self, stream: _Optional[int] = ..., probability: _Optional[float] = ..., at_s: _Optional[float] = ..., inference_s: _Optional[float] = ...) -> None: ...
 
 class Speech(_message.Message):
     __slots__ = ("stream", "first_sample", "rate", "pcm")

@@ -10,6 +10,7 @@ from voxray.pipelines.engines.base import (
     ProbabilityOutput,
     SpeechEdgeOutput,
     TranscriptOutput,
+    TurnOutput,
 )
 
 VERSION = 1
@@ -80,9 +81,10 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """Ends the current segment."""
+    """Ends the current segment; `discard`: nothing is said about it."""
 
     stream: int
+    discard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ class Result:
     """A result other than speech."""
 
     stream: int
-    output: ProbabilityOutput | SpeechEdgeOutput | TranscriptOutput
+    output: ProbabilityOutput | SpeechEdgeOutput | TranscriptOutput | TurnOutput
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,8 @@ class FakeStream:
     def push_text(self, text: str) -> None:
         self._take(text)
 
-    def flush(self) -> None:
-        self._take("<flush>")
+    def flush(self, *, discard: bool = False) -> None:
+        self._take("<discard>" if discard else "<flush>")
 
     def end_input(self) -> None:
         self._take("<end>")
@@ -120,7 +120,7 @@ class FakeInferenceClient:
             raise self.refusals.pop(0)
         if self.refuses is not None:
             raise self.refuses
-        kind = engine if engine in ("vad", "stt", "tts") else "stt"
+        kind = engine if engine in ("vad", "stt", "tts", "turn") else "stt"
         stream = FakeStream(engine_info(kind, self.sample_rate), options, traceparent, terms)
         self.streams.append(stream)
         self._stream_came.set()

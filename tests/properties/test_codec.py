@@ -15,6 +15,8 @@ from voxray.pipelines.engines.base import (
     ProbabilityOutput,
     SpeechEdgeOutput,
     TranscriptOutput,
+    TurnOutput,
+    Word,
 )
 from voxray.pipelines.wire import codec
 from voxray.pipelines.wire import inference_pb2 as pb
@@ -54,16 +56,22 @@ client_messages = st.one_of(
     st.builds(m.Audio, numbers, numbers, rates, pcm),
     st.builds(m.AudioAgain, *(numbers,) * 4, st.just(6), st.integers(1, 9).map(lambda n: n * 2)),
     st.builds(m.Text, numbers, names),
-    st.builds(m.Flush, numbers),
+    st.builds(m.Flush, numbers, st.booleans()),
     st.builds(m.EndInput, numbers),
     st.builds(m.Close, numbers),
     st.builds(m.CloseSource, numbers),
     st.builds(m.Credit, numbers, counts),
 )
+words = st.builds(Word, names, seconds, seconds, shares)
 outputs = st.one_of(
     st.builds(ProbabilityOutput, counts, shares, shares),
     st.builds(SpeechEdgeOutput, st.booleans(), seconds),
-    st.builds(TranscriptOutput, names, st.booleans(), seconds, seconds, shares, names),
+    st.builds(
+        TranscriptOutput,
+        *(names, st.booleans(), seconds, seconds, shares, names),
+        words=st.lists(words, max_size=3).map(tuple),
+    ),
+    st.builds(TurnOutput, shares, seconds, shares),
 )
 server_messages = st.one_of(
     st.builds(m.Opened, numbers, infos),

@@ -27,6 +27,7 @@ def test_the_public_names_are_these() -> None:
         "STT",
         "TTS",
         "VAD",
+        "TurnDetector",
         "TurnOptions",
         "__version__",
         "pipeline",

@@ -7,6 +7,8 @@ from voxray.pipelines.engines.base import (
     ProbabilityOutput,
     SpeechEdgeOutput,
     TranscriptOutput,
+    TurnOutput,
+    Word,
 )
 from voxray.pipelines.resume import HeardResume, SpeechResume, speech_output, told_at_s
 from voxray.pipelines.wire.messages import Speech
@@ -63,6 +65,11 @@ def test_a_second_loss_before_anything_new_keeps_the_place():
             TranscriptOutput(text="t", final=True, start_s=0.0, end_s=1.0),
             TranscriptOutput(text="t", final=True, start_s=0.5, end_s=1.5),
         ),
+        (
+            TranscriptOutput("t", True, 0.0, 1.0, words=(Word("t", 0.25, 0.5),)),
+            TranscriptOutput("t", True, 0.5, 1.5, words=(Word("t", 0.75, 1.0),)),
+        ),
+        (TurnOutput(0.5, 1.0, 0.0), TurnOutput(0.5, 1.5, 0.0)),
     ],
 )
 def test_times_are_moved_to_the_first_opening(output, moved):
@@ -80,9 +87,19 @@ def test_an_edge_is_told_once():
     assert [edge is not None for edge in told] == [True, False, True, False, True]
 
 
+def test_an_answer_about_the_turn_is_told_once():
+    resume = HeardResume()
+    answers = [
+        resume.place(TurnOutput(0.5, at_s, 0.0), shift_s=shift_s, sample_rate=1)
+        for at_s, shift_s in ((1.0, 0.0), (0.25, 0.75), (0.5, 0.75))
+    ]
+    assert [answer and answer.at_s for answer in answers] == [1.0, None, 1.25]
+
+
 def test_when_a_result_ends():
     assert told_at_s(ProbabilityOutput(8000, 0.5, 0.0), 16_000) == 0.5
     assert told_at_s(SpeechEdgeOutput(speaking=True, at_s=2.0), 16_000) == 2.0
+    assert told_at_s(TurnOutput(0.5, 2.5, 0.0), 16_000) == 2.5
     assert told_at_s(TranscriptOutput(text="", final=True, start_s=1, end_s=3), 16_000) == 3
 
 
