@@ -61,6 +61,8 @@ class Listener:
             case AudioInput(samples=samples):
                 self._model.prepare()
                 self._take(self._cutter.push(samples), emit)
+            case FlushInput(discard=True):
+                self._take(self._cutter.flush(), emit, forget=True)
             case FlushInput():
                 if not self._take(self._cutter.flush(), emit):
                     # Who flushes waits for a final transcript, also when nothing was said.
@@ -72,12 +74,10 @@ class Listener:
 
     def close(self) -> None:
         """Abandon what was heard. Idempotent."""
-        if self._utterance is not None:
-            self._utterance.abandon()
-            self._utterance = None
+        self._abandon()
         self._cutter.close()
 
-    def _take(self, events: Iterator[UtteranceEvent], emit: Emit) -> bool:
+    def _take(self, events: Iterator[UtteranceEvent], emit: Emit, *, forget: bool = False) -> bool:
         """Work through what was heard; return whether a final transcript was handed out."""
         said = False
         for event in events:
@@ -92,7 +92,10 @@ class Listener:
                     self._utterance.add(window)
                     self._tell_interim(now_s, emit)
                 case UtteranceEnded(at_s=at_s, goes_on=goes_on):
-                    said = self._end(at_s, emit) or said
+                    if forget:
+                        self._abandon()
+                    else:
+                        said = self._end(at_s, emit) or said
                     if not goes_on:
                         emit(SpeechEdgeOutput(False, at_s))
         return said
@@ -115,6 +118,11 @@ class Listener:
         if text and text != self._last_interim:
             self._last_interim = text
             emit(self._transcript(text, now_s, final=False))
+
+    def _abandon(self) -> None:
+        if self._utterance is not None:
+            self._utterance.abandon()
+            self._utterance = None
 
     def _end(self, ended_s: float, emit: Emit) -> bool:
         """Transcribe the utterance; return whether it had words."""

@@ -104,6 +104,8 @@ class Ears:
         match given:
             case AudioInput(samples=samples):
                 self._take(self._cutter.push(samples))
+            case FlushInput(discard=True):
+                self._take(self._cutter.flush(), forget=True)
             case FlushInput():
                 ended = self._take(self._cutter.flush())
                 self._to_tell.append(_FlushDone(self._cutter.now_s, tuple(ended)))
@@ -177,8 +179,8 @@ class Ears:
                 )
             )
 
-    def _take(self, events: Iterator[UtteranceEvent]) -> list[Pending]:
-        """Take in what was heard; return the utterances that ended."""
+    def _take(self, events: Iterator[UtteranceEvent], *, forget: bool = False) -> list[Pending]:
+        """Take in what was heard; return the utterances that ended and are not to be forgotten."""
         ended: list[Pending] = []
         for event in events:
             match event:
@@ -194,9 +196,10 @@ class Ears:
                 case UtteranceGrew(audio=window):
                     self._audio.append(window)
                 case UtteranceEnded(at_s=at_s, goes_on=goes_on):
-                    whole = Utterance(self._joined(), self._options.decode)
-                    ended.append(Pending(whole, self._from_s, self._started_s, at_s))
-                    self._to_tell.append(ended[-1])
+                    if not forget:
+                        whole = Utterance(self._joined(), self._options.decode)
+                        ended.append(Pending(whole, self._from_s, self._started_s, at_s))
+                        self._to_tell.append(ended[-1])
                     self._audio = []
                     if not goes_on:
                         self._to_tell.append(SpeechEdgeOutput(False, at_s))

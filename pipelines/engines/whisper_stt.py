@@ -29,6 +29,9 @@ _TASKS = ("transcribe", "translate")
 _LONGEST_PROMPT = 2000
 # Characters; Whisper takes 223 tokens of it, the last ones.
 _TEST_S = 0.5
+_LONGEST_S = 25.0
+# A host keeps 30 s of a call: an utterance of this length is still there as a whole when the
+# replica is lost while it hears it.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,7 @@ class WhisperOptions:
         interim_results: whether to say what an utterance sounds like before its end.
         interim_interval_s: seconds of speech between interim results, if there is time for them.
         no_speech_threshold: probability of no speech from which unsure words are dropped.
-        max_utterance_s: an utterance that is longer is heard in parts.
+        max_utterance_s: an utterance that is longer is heard in parts; 25 if not given.
         threshold: speech probability from which a voice counts as speech.
         min_speech_s: speech shorter than this is taken for a noise.
         min_silence_s: silence after which an utterance has ended.
@@ -156,7 +159,7 @@ class WhisperEngine:
         """
         wanted = read_options("whisper", WhisperOptions, options)
         window_s = min(self._settings.window_s, LONGEST_S)
-        longest_s = wanted.max_utterance_s or window_s
+        longest_s = wanted.max_utterance_s or min(window_s, _LONGEST_S)
         if not 1 <= longest_s <= window_s:
             raise EngineConfigError(
                 f"whisper: max_utterance_s must be 1 to {window_s:g} s, not {longest_s:g}"

@@ -55,6 +55,13 @@ def test_sentences_of_the_grammar_are_heard_right(stt):
     assert heard == [[sentence] for sentence in SENTENCES]
 
 
+def test_what_is_discarded_is_not_transcribed(stt):
+    session = stt.open(grammar=GRAMMAR, interim_results=False)
+    outputs = hear(stt, session, spoken(SENTENCES[0])[:RATE], FlushInput(discard=True))
+    assert [type(each) for each in outputs] == [SpeechEdgeOutput, SpeechEdgeOutput]
+    assert finals(hear(stt, session, spoken(SENTENCES[1]))) == [SENTENCES[1]]
+
+
 def test_two_calls_with_one_grammar_are_not_mixed_up(stt):
     first, second = stt.open(grammar=GRAMMAR), stt.open(grammar=GRAMMAR)
     outputs = {id(first): [], id(second): []}

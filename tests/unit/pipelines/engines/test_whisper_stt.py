@@ -91,6 +91,14 @@ def test_a_flush_ends_the_utterance_and_is_always_answered(stt):
     assert [each.text for each in finals(both)] == [TEXT]
 
 
+def test_what_is_discarded_is_not_transcribed(stt):
+    engine = stt()
+    session = engine.open(interim_results=False)
+    start, end = hear(engine, session, SENTENCES[0][:RATE], FlushInput(discard=True))
+    assert (start.speaking, end.speaking) == (True, False)
+    assert [each.text for each in finals(hear(engine, session, SENTENCES[2]))] == [TEXT]
+
+
 def test_words_get_their_times_within_the_utterance(stt):
     engine = stt()
     session = engine.open(word_times=True, interim_results=False)
