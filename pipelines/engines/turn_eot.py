@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from livekit.local_inference import EOT, EOT_MAX_SAMPLES, init_eot
 
-from voxray.base.errors import EngineConfigError
 from voxray.pipelines.engines.base import (
     AudioInput,
     EndOfInput,
@@ -30,7 +29,7 @@ from voxray.pipelines.engines.base import (
 )
 from voxray.pipelines.engines.options import read_options
 
-__all__ = ["SAMPLE_RATE", "TurnEngine"]
+__all__ = ["SAMPLE_RATE", "TurnEngine", "TurnSettings"]
 
 SAMPLE_RATE = 16_000
 """Hz; the only rate of the bundled model."""
@@ -75,6 +74,22 @@ class _Question:
     at_s: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class TurnSettings:
+    """What the engine is loaded with.
+
+    Attributes:
+        threads: questions that are worked on at once; 0 takes a thread for each core, up to 8.
+    """
+
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the number."""
+        if not 0 <= self.threads <= 64:
+            raise ValueError(f"threads must be 0 to 64, not {self.threads}")
+
+
 @dataclass(frozen=True)
 class _Options:
     """It has none: thresholds belong to who reads the probabilities."""
@@ -83,17 +98,16 @@ class _Options:
 class TurnEngine:
     """Says at each flush how probable it is that the speaker's turn has ended."""
 
-    def __init__(self, *, threads: int = 0) -> None:
+    def __init__(self, **settings: Any) -> None:
         """Prepare; `load` does the work.
 
         Args:
-            threads: questions that are worked on at once; 0 takes a thread for each core, up to 8.
+            **settings: the fields of `TurnSettings`.
 
         Raises:
-            EngineConfigError: `threads` is no such number.
+            EngineConfigError: a setting is unknown or has a wrong value.
         """
-        if isinstance(threads, bool) or not isinstance(threads, int) or not 0 <= threads <= 64:
-            raise EngineConfigError(f"eot: threads must be a number from 0 to 64, not {threads!r}")
+        threads = read_options("eot", TurnSettings, settings).threads
         self._threads = threads or min(_MOST_THREADS, os.cpu_count() or 1)
         self._pool: ThreadPoolExecutor | None = None
         self._model: EOT | None = None
