@@ -340,15 +340,9 @@ def load_settings(
 
 
 def configured_engine(name: str) -> Mapping[str, Any]:
-    """Return an engine's own settings by this process's environment and working folder.
+    """Return an engine's own settings, for programs that run outside of voxray.
 
-    For programs that run outside of voxray; the first replica group that has settings for the
-    engine counts.
-
-    Raises:
-        ConfigError: as `load_settings`.
+    The first replica group that has some counts. Raises what `load_settings` raises.
     """
     groups = load_settings(os.environ).inference.groups
-    return next(
-        (group.engine_settings[name] for group in groups if name in group.engine_settings), {}
-    )
+    return next((each.engine_settings[name] for each in groups if name in each.engine_settings), {})
