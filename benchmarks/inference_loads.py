@@ -50,8 +50,10 @@ class Service:
 
 
 @asynccontextmanager
-async def service(*engines: str, core: int = 1) -> AsyncIterator[Service]:
-    """Start a replica on a core, and connect to it over gRPC."""
+async def service(
+    *engines: str, core: int = 1, coalesce_ms: float = 10.0, budget_ms: float = 8.0
+) -> AsyncIterator[Service]:
+    """Start a replica on a core, and connect to it over gRPC; with the default settings."""
     import sys  # noqa: PLC0415 - the interpreter that runs us
 
     process = await asyncio.create_subprocess_exec(
@@ -59,6 +61,7 @@ async def service(*engines: str, core: int = 1) -> AsyncIterator[Service]:
         "-m",
         "benchmarks.programs.replica",
         str(core),
+        str(budget_ms),
         *engines,
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
@@ -66,7 +69,7 @@ async def service(*engines: str, core: int = 1) -> AsyncIterator[Service]:
     client = RemoteInferenceClient(
         host_id=HostId("bench001"),
         node="here",
-        coalesce_ms=10.0,
+        coalesce_ms=coalesce_ms,
         sink=NullSink(),
         clock=SystemClock(),
     )

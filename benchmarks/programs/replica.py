@@ -1,4 +1,4 @@
-"""An inference replica without Ray: `replica.py CORE ENGINE...` prints its port and serves."""
+"""An inference replica without Ray: `replica.py CORE BUDGET_MS ENGINE...` prints its port."""
 
 import asyncio
 import sys
@@ -11,12 +11,12 @@ from voxray.observability.events import NullSink
 from voxray.pipelines.engine_host import EngineHost
 
 
-async def serve(engines: list[str]) -> None:
+async def serve(budget_ms: float, engines: list[str]) -> None:
     """Serve until the process is ended."""
     host = EngineHost(
         engines,
         max_streams=4096,
-        latency_budget_ms=8.0,
+        latency_budget_ms=budget_ms,
         max_batch=256,
         sink=NullSink(),
         clock=SystemClock(),
@@ -29,4 +29,4 @@ async def serve(engines: list[str]) -> None:
 
 if __name__ == "__main__":
     pin(int(sys.argv[1]))
-    asyncio.run(serve(sys.argv[2:]))
+    asyncio.run(serve(float(sys.argv[2]), sys.argv[3:]))
