@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from voxray.base.errors import ConfigError
+from voxray.base.reconciler_settings import ReconcilerSettings as ReconcilerSettings  # noqa: PLC0414
 from voxray.base.settings_checks import check_hosts, check_port_range
 from voxray.base.settings_sources import gather
 from voxray.base.tls import TlsSettings
@@ -149,24 +150,6 @@ class HostSettings(_Part):
     def slots_per_host(self) -> int:
         """Calls that one host carries, by its isolation."""
         return 1 if self.isolation == "process" else self.sessions_per_host
-
-
-class ReconcilerSettings(_Part):
-    """The search for rooms whose callers have no agent.
-
-    Attributes:
-        enabled: whether rooms are searched at all.
-        interval_s: pause between two lists of all rooms.
-        settle_s: how long a dispatch without a job is left alone before it counts as unserved.
-            Take 8 s or more where workers that are not of this app register under the same agent
-            name: LiveKit shows their jobs that late.
-        rate: rooms looked at, and dispatches created, per second at most.
-    """
-
-    enabled: bool = True
-    interval_s: Seconds = 3.0
-    settle_s: Annotated[float, Field(ge=0, le=60)] = 1.5
-    rate: Annotated[float, Field(gt=0, le=10_000)] = 50.0
 
 
 class ReplicaGroupSettings(_Part):
