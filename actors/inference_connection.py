@@ -34,8 +34,8 @@ MAX_HELD_BYTES = 16 * 1024 * 1024
 """Speech of one stream that waits for credit: 6 minutes at 22 kHz."""
 MAX_SOURCES = 8192
 """Sources of one connection; a host closes those it does not need any more."""
-MAX_TEXT_BYTES = 256 * 1024
-"""Text of one stream that was not yet spoken: hours of speech."""
+MAX_TEXT_BYTES = 1024 * 1024
+"""Text of one stream that was not yet spoken: most of a day of speech."""
 UNKNOWN_ENGINE = "unknown"
 """In the metrics, for a stream that never had an engine: names of a peer are no labels."""
 
