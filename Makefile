@@ -6,6 +6,8 @@
 #: make bench-placement  what a decision costs as the fleet grows  (BENCH_ARGS=...)
 #: make bench-inference  shared inference beside in-process and stock  (BENCH_ARGS=--small, ...)
 #: make bench-answers  answers to a burst of offers, beside the stock worker's
+#: make bench-replica-loss  callers while inference replicas are killed and frozen
+#: make bench-stt-memory  memory of calls with local speech to text, beside the stock worker's
 #: make PYTHON=/path/to/python ...  sets up with that Python (3.11 to 3.13)
 
 SHELL := /bin/sh
@@ -22,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup livekit demo test lint types pytest bench soak bench-burst bench-placement bench-answers bench-inference lock clean
+.PHONY: help setup livekit demo test lint types pytest bench soak bench-burst bench-placement bench-answers bench-inference bench-replica-loss bench-stt-memory lock clean
 
 help:
 	@sed -n 's/^\#: //p' Makefile
@@ -63,6 +65,12 @@ bench-inference: setup
 
 bench-answers: setup
 	$(BIN)/python -m benchmarks.answer_time $(BENCH_ARGS)
+
+bench-replica-loss: setup
+	$(BIN)/python -m benchmarks.replica_loss $(BENCH_ARGS)
+
+bench-stt-memory: livekit
+	$(BIN)/python -m benchmarks.stt_memory $(BENCH_ARGS)
 
 soak: livekit
 	$(BIN)/python -m tests.soak $(SOAK_ARGS)

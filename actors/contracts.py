@@ -271,7 +271,11 @@ class TurnReport(_Message):
 
 
 class ReplicaHeartbeat(_Message):
-    """Sent by an inference replica on connection and every second."""
+    """Sent by an inference replica on connection and every second.
+
+    Attributes:
+        draining: it takes no more streams.
+    """
 
     type: Literal["replica_heartbeat"] = "replica_heartbeat"
     replica_id: ReplicaId
@@ -282,6 +286,7 @@ class ReplicaHeartbeat(_Message):
     streams: int
     max_streams: int
     queue_s: float = 0.0
+    draining: bool = False
 
 
 Report: TypeAlias = Annotated[

@@ -25,6 +25,10 @@ logger = logging.getLogger(__name__)
 
 HELLO_TIMEOUT_S = 10.0
 """A connection that says nothing for so long at its beginning is closed."""
+LOAD_INTERVAL_S = 0.2
+"""How often every connection is told the replica's load: five small messages a second."""
+_LAST_WRITE_S = 1.0
+# Longer takes only a host that does not read.
 _GATHER_S = 0.002
 # Results of one engine batch come in one turn of the loop, those of several within this.
 
@@ -129,12 +133,14 @@ class InferenceServer:
                 streams=self._engines.streams,
                 max_streams=self._engines.max_streams,
                 recall_bytes=RECALL_BYTES,
+                load_interval_ms=round(LOAD_INTERVAL_S * 1000),
             )
         )
 
     async def _connect(self, _requests: Any, context: grpc.aio.ServicerContext) -> None:
         await self._authorize(context)
         wanted = asyncio.Event()
+        over = asyncio.Event()
         overflow: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         connection = InferenceConnection(
             self._engines,
@@ -148,13 +154,26 @@ class InferenceServer:
         self._connections.add(connection)
         try:
             reader = pumps.spawn("read", self._read(context, connection))
-            writer = pumps.spawn("write", _write(context, connection, wanted))
+            writer = pumps.spawn("write", _write(context, connection, wanted, over))
+            pumps.spawn("load", self._report(connection))
             await asyncio.wait((reader, writer, overflow), return_when=asyncio.FIRST_COMPLETED)
+            connection.close()
+            over.set()
+            wanted.set()
+            # gRPC can't tell the end of a call while a message of it is still being sent.
+            await asyncio.wait((writer,), timeout=_LAST_WRITE_S)
         finally:
             self._connections.discard(connection)
             connection.close()
             await pumps.aclose()
         await self._finish(context, reader, overflow)
+
+    async def _report(self, connection: InferenceConnection) -> None:
+        engines = self._engines
+        while True:
+            # First the pause: what `Describe` has told a moment ago is not told again.
+            await asyncio.sleep(LOAD_INTERVAL_S)
+            connection.report(m.Load(engines.streams, engines.max_streams, engines.queue_s))
 
     async def _finish(
         self,
@@ -218,9 +237,12 @@ class InferenceServer:
 
 
 async def _write(
-    context: grpc.aio.ServicerContext, connection: InferenceConnection, wanted: asyncio.Event
+    context: grpc.aio.ServicerContext,
+    connection: InferenceConnection,
+    wanted: asyncio.Event,
+    over: asyncio.Event,
 ) -> None:
-    while True:
+    while not over.is_set():
         await wanted.wait()
         await asyncio.sleep(_GATHER_S)
         wanted.clear()

@@ -19,7 +19,7 @@ from typing import Any
 from voxray.actors import livekit_compat, rtc_compat
 from voxray.actors.contracts import Endpoint, JobOrder, ReplicaEndpoint, RequestAnswer
 from voxray.actors.control import ControlServer, ReportHub
-from voxray.actors.job_logs import mark_lines_of_jobs
+from voxray.actors.job_logs import current_job, mark_lines_of_jobs
 from voxray.actors.job_request import ANSWER_TIMEOUT_S
 from voxray.actors.job_task import HostResources
 from voxray.actors.local_inference import LocalInference
@@ -314,7 +314,7 @@ class HostProcess:
 
     async def _connect_inference(self) -> RemoteInferenceClient:
         config = self._config
-        return RemoteInferenceClient(
+        client = RemoteInferenceClient(
             host_id=config.host_id,
             node=config.place.node,
             coalesce_ms=config.settings.inference.coalesce_ms,
@@ -323,6 +323,8 @@ class HostProcess:
             token=config.token,
             certificates=self._certificates,
         )
+        client.call_of = current_job
+        return client
 
     def _loop_thread(
         self, name: str, on_escape: Callable[[BaseException], None] | None = None

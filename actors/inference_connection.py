@@ -110,6 +110,10 @@ class InferenceConnection:
             case _:
                 assert_never(message)
 
+    def report(self, load: m.Load) -> None:
+        """Tell the host what the replica has to do; of several that wait, the last."""
+        self._outbox.report(load)
+
     def take(self) -> tuple[m.ServerMessage, ...]:
         """Return what goes out now, one batch of it at most."""
         return self._outbox.take()

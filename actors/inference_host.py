@@ -112,6 +112,10 @@ class InferenceHost:
         """Where the replica is reached."""
         return self._endpoint
 
+    def drain(self) -> None:
+        """Take no more streams; those that are open go on. Idempotent."""
+        self._loop.loop.call_soon_threadsafe(self._engines.drain)
+
     def close(self) -> None:
         """End all streams and free the engines. Idempotent."""
         for step in (
@@ -134,6 +138,7 @@ class InferenceHost:
             streams=self._engines.streams,
             max_streams=self._engines.max_streams,
             queue_s=self._engines.queue_s,
+            draining=self._engines.draining,
         )
 
     async def _start(self) -> None:

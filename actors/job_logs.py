@@ -1,4 +1,4 @@
-"""Puts the job on every log line that its code writes, as a stock worker does."""
+"""Whose code runs: the job of the context, on every log line that it writes and in inference."""
 
 import logging
 
@@ -27,3 +27,9 @@ def mark_lines_of_jobs() -> None:
     """Let this process's log handlers, as they are now, set the fields."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(JobFields())
+
+
+def current_job() -> str:
+    """Return the id of the job whose code calls, or an empty string."""
+    context = get_job_context(required=False)
+    return "" if context is None else context.job.id

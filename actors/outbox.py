@@ -25,6 +25,12 @@ class Outbox:
         self._waiting: deque[m.ServerMessage] = deque()
         self._bytes = 0
         self._unacknowledged: dict[int, ServedSource] = {}
+        self._load: m.Load | None = None
+
+    def report(self, load: m.Load) -> None:
+        """Tell the host what the replica has to do; of several that wait, the last."""
+        self._load = load
+        self._wake()
 
     def send(self, message: m.ServerMessage) -> bool:
         """Add a message; return False if there are more than the host may leave unread."""
@@ -51,6 +57,9 @@ class Outbox:
             size += _size(message)
             batch.append(message)
         self._bytes -= size
+        if self._load is not None:
+            batch.append(self._load)
+            self._load = None
         if not self._waiting:
             # Last, so that a host never holds an acknowledgement without the results.
             batch.extend(
@@ -64,6 +73,7 @@ class Outbox:
         """Drop everything."""
         self._waiting.clear()
         self._unacknowledged.clear()
+        self._load = None
         self._bytes = 0
 
 

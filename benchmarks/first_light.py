@@ -72,7 +72,7 @@ async def measure(pid: int, idle: Idle, plan: LoadPlan) -> dict[str, Any]:
     }
 
 
-def _plan(access: LiveKitAccess, rooms: int, turns: int, seed: int) -> LoadPlan:
+def load_plan(access: LiveKitAccess, rooms: int, turns: int, seed: int) -> LoadPlan:
     questions = timetable_questions(load_destinations(), random.Random(seed))
     return LoadPlan(access=access, rooms=rooms, turns=turns, questions=questions)
 
@@ -148,12 +148,14 @@ async def main() -> None:
                 )
                 async with running(system, access) as pid:
                     # The first call makes every system load what it loads once, and fill its pool.
-                    await run_load(_plan(access, 1, 1, round_number))
+                    await run_load(load_plan(access, 1, 1, round_number))
                     await asyncio.sleep(SETTLE_S)
                     idle = await measure_idle(pid)
                     for rooms in arguments.rooms:
                         seed = round_number * 100 + rooms
-                        run = await measure(pid, idle, _plan(access, rooms, arguments.turns, seed))
+                        run = await measure(
+                            pid, idle, load_plan(access, rooms, arguments.turns, seed)
+                        )
                         await asyncio.sleep(SETTLE_S)
                         runs.append({"system": system.name, "round": round_number, **run})
                         print(json.dumps(runs[-1]), flush=True)

@@ -14,7 +14,7 @@ from voxray.dispatcher.job_listing import JobSummary
 from voxray.dispatcher.jobs import StoryEntry
 from voxray.dispatcher.peers import Question
 from voxray.dispatcher.phases import Phase, PhaseBoard
-from voxray.dispatcher.status import HostView, JobView, ReplicaView, Snapshot
+from voxray.dispatcher.status import GroupView, HostView, JobView, ReplicaView, Snapshot
 from voxray.observability.exporter import render
 from voxray.observability.metrics import MetricsSink
 
@@ -133,6 +133,7 @@ class ApiSource:
             "dispatchers": [self._dispatcher(snapshot)],
             "hosts": [_host(host) for host in snapshot.hosts],
             "replicas": [_replica(replica) for replica in snapshot.replicas],
+            "groups": [_group(group) for group in snapshot.groups],
             "waiting_jobs": [_job(job) for job in snapshot.unplaced_jobs],
         }
 
@@ -229,6 +230,18 @@ def _summary(job: JobSummary) -> dict[str, Any]:
         "host_id": job.host_id,
         "seconds": round(job.seconds, 3),
         "cause": job.cause,
+    }
+
+
+def _group(group: GroupView) -> dict[str, Any]:
+    return {
+        "name": group.group,
+        "ready": group.ready,
+        "wanted": group.wanted,
+        "replicas": group.least,
+        "max_replicas": group.most,
+        "streams": group.streams,
+        "reason": group.reason,
     }
 
 

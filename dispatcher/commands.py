@@ -177,7 +177,15 @@ class StartReplica:
 
 @dataclass(frozen=True, kw_only=True)
 class StopReplica:
-    """End an inference replica; `ReplicaRetired` comes back."""
+    """End an inference replica, at once with `force`; `ReplicaRetired` comes back."""
+
+    replica_id: ReplicaId
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrainReplica:
+    """Have an inference replica take no more streams; its reports say how many are left."""
 
     replica_id: ReplicaId
 
@@ -211,6 +219,7 @@ Command: TypeAlias = (
     | StopHost
     | StartReplica
     | StopReplica
+    | DrainReplica
     | EmitEvent
     | Drained
 )

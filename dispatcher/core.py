@@ -228,6 +228,7 @@ class DispatcherCore:
         match item:
             case (
                 inp.ReplicaStarted()
+                | inp.ReplicaWaiting()
                 | inp.ReplicaFailed()
                 | inp.ReplicaHeartbeatReceived()
                 | inp.ReplicaLost()

@@ -23,7 +23,8 @@ from voxray.dispatcher.access import Access
 from voxray.dispatcher.collector import Collector
 from voxray.dispatcher.kept import Kept
 from voxray.dispatcher.peers import ASK_S, Question
-from voxray.dispatcher.ray_fleet import FleetContext, RayFleet
+from voxray.dispatcher.ray_context import FleetContext
+from voxray.dispatcher.ray_fleet import RayFleet
 from voxray.dispatcher.role import Role
 from voxray.dispatcher.service import DispatcherService
 from voxray.observability import logs

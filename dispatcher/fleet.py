@@ -1,6 +1,6 @@
 """What the dispatcher needs of a cluster: the gateway protocol that Ray implements."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -81,16 +81,31 @@ class FleetGateway(Protocol):
         """Tell a host where inference is."""
         ...
 
-    async def start_replica(self, replica_id: ReplicaId, group: ReplicaGroupSettings) -> Endpoint:
+    async def start_replica(
+        self,
+        replica_id: ReplicaId,
+        group: ReplicaGroupSettings,
+        on_waiting: Callable[[str], None],
+    ) -> Endpoint:
         """Start an inference replica and wait until its engines are loaded.
+
+        As long as no node has what it needs it waits, and `on_waiting` is told what that is.
 
         Raises:
             ActorStartError: it did not start; the message carries the reason.
         """
         ...
 
-    async def stop_replica(self, replica_id: ReplicaId) -> None:
-        """End a replica. Never raises."""
+    async def drain_replica(self, replica_id: ReplicaId) -> None:
+        """Have a replica take no more streams.
+
+        Raises:
+            VoxrayError: it is gone.
+        """
+        ...
+
+    async def stop_replica(self, replica_id: ReplicaId, *, force: bool = False) -> None:
+        """End a replica, at once with `force`. Never raises."""
         ...
 
     def watch(self, endpoint: Endpoint) -> AsyncIterator[Report]:

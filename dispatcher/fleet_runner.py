@@ -39,6 +39,7 @@ FleetCommand: TypeAlias = (
     | cmd.StopHost
     | cmd.StartReplica
     | cmd.StopReplica
+    | cmd.DrainReplica
     | cmd.RunRequest
     | cmd.StartJob
     | cmd.StopJob
@@ -142,7 +143,9 @@ class FleetRunner:
             case cmd.StartReplica(replica_id=replica_id):
                 self._tasks.spawn(f"start-replica-{replica_id}", self._start_replica(command))
             case cmd.StopReplica(replica_id=replica_id):
-                self._tasks.spawn(f"stop-replica-{replica_id}", self._stop_replica(replica_id))
+                self._tasks.spawn(f"stop-replica-{replica_id}", self._stop_replica(command))
+            case cmd.DrainReplica(replica_id=replica_id):
+                self._tasks.spawn(f"drain-replica-{replica_id}", self._drain_replica(replica_id))
             case cmd.RunRequest(host_id=host_id):
                 self._tasks.spawn(f"request-{command.job_id}", self._request(command))
             case cmd.StartJob() | cmd.StopJob() | cmd.SetReplicas():
@@ -210,8 +213,12 @@ class FleetRunner:
 
     async def _start_replica(self, command: cmd.StartReplica) -> None:
         replica_id = command.replica_id
+
+        def waits(reason: str) -> None:
+            self._tell(inp.ReplicaWaiting(replica_id=replica_id, reason=reason))
+
         try:
-            endpoint = await self._fleet.start_replica(replica_id, command.group)
+            endpoint = await self._fleet.start_replica(replica_id, command.group, waits)
         except VoxrayError as error:
             reason = f"{replica_id} did not start: {error}"
             self._tell(inp.ReplicaFailed(replica_id=replica_id, reason=reason))
@@ -223,9 +230,18 @@ class FleetRunner:
         self._tell(inp.ReplicaStarted(replica_id=replica_id, endpoint=endpoint))
         self._tasks.spawn(f"watch-replica-{replica_id}", self._watch_replica(replica_id, endpoint))
 
-    async def _stop_replica(self, replica_id: ReplicaId) -> None:
+    async def _drain_replica(self, replica_id: ReplicaId) -> None:
+        try:
+            await self._fleet.drain_replica(replica_id)
+        except VoxrayError as error:
+            # Its streams move all the same: the hosts are told of it as well.
+            details = {"replica_id": replica_id, "error": str(error)}
+            logger.info("a replica could not be told to drain", extra=details)
+
+    async def _stop_replica(self, command: cmd.StopReplica) -> None:
+        replica_id = command.replica_id
         self._replicas.pop(replica_id, None)
-        await self._fleet.stop_replica(replica_id)
+        await self._fleet.stop_replica(replica_id, force=command.force)
         self._tell(inp.ReplicaRetired(replica_id=replica_id))
 
     async def _watch_replica(self, replica_id: ReplicaId, endpoint: Endpoint) -> None:

@@ -16,12 +16,18 @@ from voxray.actors.contracts import (
     LoopBlocked,
     LoopFreed,
     ProgramInfo,
-    ReplicaHeartbeat,
     RequestAnswer,
     TurnReport,
 )
 from voxray.base.ids import HostId, JobId, ReplicaId
 from voxray.dispatcher.origins import NO_CALL, JobOrigin
+from voxray.dispatcher.replica_inputs import ReplicaFailed as ReplicaFailed  # noqa: PLC0414
+from voxray.dispatcher.replica_inputs import ReplicaHeartbeatReceived as ReplicaHeartbeatReceived  # noqa: PLC0414
+from voxray.dispatcher.replica_inputs import ReplicaInput as ReplicaInput  # noqa: PLC0414
+from voxray.dispatcher.replica_inputs import ReplicaLost as ReplicaLost  # noqa: PLC0414
+from voxray.dispatcher.replica_inputs import ReplicaRetired as ReplicaRetired  # noqa: PLC0414
+from voxray.dispatcher.replica_inputs import ReplicaStarted as ReplicaStarted  # noqa: PLC0414
+from voxray.dispatcher.replica_inputs import ReplicaWaiting as ReplicaWaiting  # noqa: PLC0414
 from voxray.dispatcher.survey_inputs import DispatchCreated as DispatchCreated  # noqa: PLC0414
 from voxray.dispatcher.survey_inputs import RoomsListed as RoomsListed  # noqa: PLC0414
 from voxray.dispatcher.survey_inputs import RoomViewed as RoomViewed  # noqa: PLC0414
@@ -243,49 +249,6 @@ class HostRetired:
 
 HostInput: TypeAlias = (
     HostStarted | HostFailed | HostSnapshotReceived | HostHeartbeatReceived | HostLost | HostRetired
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReplicaStarted:
-    """A replica's engines are loaded. It is published once its first heartbeat came."""
-
-    replica_id: ReplicaId
-    endpoint: Endpoint
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReplicaFailed:
-    """A replica did not start."""
-
-    replica_id: ReplicaId
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReplicaHeartbeatReceived:
-    """A replica is alive."""
-
-    heartbeat: ReplicaHeartbeat
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReplicaLost:
-    """A replica's watch stream broke, or its process is dead."""
-
-    replica_id: ReplicaId
-    evidence: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReplicaRetired:
-    """A `StopReplica` is done."""
-
-    replica_id: ReplicaId
-
-
-ReplicaInput: TypeAlias = (
-    ReplicaStarted | ReplicaFailed | ReplicaHeartbeatReceived | ReplicaLost | ReplicaRetired
 )
 
 

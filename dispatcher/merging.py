@@ -10,14 +10,15 @@ UNREACHABLE = "unreachable"
 OVER = frozenset({"drained", "failed"})
 """States in which a dispatcher has no calls any more, and gets none."""
 
-_LISTS = ("dispatchers", "hosts", "replicas", "waiting_jobs")
+_LISTS = ("dispatchers", "hosts", "groups", "replicas", "waiting_jobs")
 
 
 def merge_status(own: Mapping[str, Any], answers: Iterable[PeerAnswer]) -> dict[str, Any]:
     """Return the status of the app.
 
-    The order is that of the dispatchers' numbers. Each replica, which all of them watch, is there
-    once: as the lowest-numbered dispatcher sees it, which is its owner while that one answers.
+    The order is that of the dispatchers' numbers. Each replica, which all of them watch, and each
+    group is there once: as the lowest-numbered dispatcher sees it, which is its owner while that
+    one answers.
 
     Args:
         own: the asked dispatcher's own `/status`.
@@ -32,6 +33,7 @@ def merge_status(own: Mapping[str, Any], answers: Iterable[PeerAnswer]) -> dict[
     ordered = [statuses[index] for index in sorted(statuses)]
     merged = {name: [each for one in ordered for each in one.get(name, ())] for name in _LISTS}
     merged["replicas"] = _first_of_each(merged["replicas"], lambda each: each["id"])
+    merged["groups"] = _first_of_each(merged["groups"], lambda each: each["name"])
     # What only newer versions of the page hold is taken from the asked one.
     return {**own, **merged}
 

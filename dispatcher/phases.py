@@ -22,12 +22,14 @@ class PhaseBoard:
     """Follows the events of a start: an app runs once it is registered, a host takes jobs, and
     every replica group has a replica.
 
-    A host or a replica that does not start fails the app while it is starting; later it is only
-    reported, because calls are there to be kept.
+    A host that does not start, or a group of which none does, fails the app while it is starting;
+    later it is only reported, because calls are there to be kept.
     """
 
     def __init__(self, inference: InferenceSettings) -> None:
-        self._missing_groups = {group.name for group in inference.groups}
+        # Groups without a replica, and how many of each may still fail before it is hopeless.
+        self._missing_groups = {group.name: group.replicas for group in inference.groups}
+        self._waiting_replicas: dict[str, str] = {}
         self._registered = False
         self._host_ready = False
         self._api_url = ""
@@ -77,14 +79,18 @@ class PhaseBoard:
             case ev.HostReady():
                 self._host_ready = True
             case ev.ReplicaReady(group=group):
-                self._missing_groups.discard(group)
+                self._missing_groups.pop(group, None)
+            case ev.ReplicaWaiting(replica_id=replica_id, group=group, reason=reason):
+                self._waiting_replicas[group] = f"{replica_id} {reason}"
             case ev.HostStartFailed(reason=reason, details=details) if not self._host_ready:
                 error = ActorStartError(f"no session host could start: {reason}")
                 error.details = details
                 self.failed(error)
                 return
             case ev.ReplicaLost(group=group, reason=reason) if group in self._missing_groups:
-                self.failed(ActorStartError(reason))
+                self._missing_groups[group] -= 1
+                if self._missing_groups[group] <= 0:
+                    self.failed(ActorStartError(reason))
                 return
             case _:
                 return
@@ -118,7 +124,9 @@ class PhaseBoard:
         if not self._host_ready:
             parts.append("a session host")
         if self._missing_groups:
-            parts.append(f"inference ({', '.join(sorted(self._missing_groups))})")
+            missing = sorted(self._missing_groups)
+            shown = (self._waiting_replicas.get(group, group) for group in missing)
+            parts.append(f"inference ({', '.join(shown)})")
         return " and ".join(parts)
 
     def _move(self, phase: Phase) -> None:

@@ -6,7 +6,8 @@ from voxray.base.ids import HostId, JobId, ReplicaId
 from voxray.dispatcher.hosts import HostRecord
 from voxray.dispatcher.jobs import Job
 from voxray.dispatcher.placement import HostCondition
-from voxray.dispatcher.replicas import ReplicaRecord, ReplicaSet, ReplicaState
+from voxray.dispatcher.replica_records import ReplicaRecord, ReplicaState
+from voxray.dispatcher.replicas import ReplicaSet
 from voxray.dispatcher.state import CoreState
 
 
@@ -60,11 +61,20 @@ class ReplicaView:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupView:
-    """A replica group; `reason` is why its last replica failed, while one is missing."""
+    """A replica group.
+
+    Attributes:
+        wanted: replicas that it should have now, by its load.
+        least, most: the bounds of that.
+        reason: while one is missing, what it waits for or why the last one failed.
+    """
 
     group: str
     wanted: int
     ready: int
+    least: int
+    most: int
+    streams: int
     reason: str
 
 
@@ -146,7 +156,6 @@ def _host(state: CoreState, host: HostRecord) -> HostView:
 
 def _replica(replicas: ReplicaSet, replica: ReplicaRecord) -> ReplicaView:
     endpoint = replica.endpoint
-    waiting = replica.state is ReplicaState.STARTING
     return ReplicaView(
         replica_id=replica.replica_id,
         group=replica.group,
@@ -159,23 +168,38 @@ def _replica(replicas: ReplicaSet, replica: ReplicaRecord) -> ReplicaView:
         streams=replica.streams,
         queue_s=replica.queue_s,
         state=replica.state.value,
-        reason=(replicas.reason(replica.group) or "its engines are being loaded")
-        if waiting
-        else "",
+        reason=_why_not_ready(replicas, replica),
     )
+
+
+def _why_not_ready(replicas: ReplicaSet, replica: ReplicaRecord) -> str:
+    match replica.state:
+        case ReplicaState.STARTING:
+            failed = replicas.failure(replica.group)
+            return replica.waiting or failed or "its engines are being loaded"
+        case ReplicaState.DRAINING:
+            return "its streams move to others"
+        case _:
+            return ""
 
 
 def _groups(replicas: ReplicaSet) -> tuple[GroupView, ...]:
-    ready = [each.group for each in replicas.records() if each.state is ReplicaState.READY]
-    return tuple(
-        GroupView(
+    views = []
+    for group in replicas.groups():
+        ours = [each for each in replicas.records() if each.group == group.name]
+        ready = sum(each.state is ReplicaState.READY for each in ours)
+        wanted = replicas.wanted(group.name)
+        view = GroupView(
             group=group.name,
-            wanted=group.replicas,
-            ready=ready.count(group.name),
-            reason=replicas.reason(group.name) if ready.count(group.name) < group.replicas else "",
+            wanted=wanted,
+            ready=ready,
+            least=group.replicas,
+            most=group.most,
+            streams=sum(each.streams for each in ours),
+            reason=replicas.reason(group.name) if ready < wanted else "",
         )
-        for group in replicas.groups()
-    )
+        views.append(view)
+    return tuple(views)
 
 
 def count_totals(state: CoreState, *, full: bool, load: float) -> Totals:

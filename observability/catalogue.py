@@ -204,6 +204,12 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         labels=("group",),
     ),
     MetricSpec(
+        name="voxray_replicas_wanted",
+        kind="gauge",
+        help="Inference replicas that a group should have, once its load has changed that.",
+        labels=("group",),
+    ),
+    MetricSpec(
         name="voxray_replicas_lost_total",
         kind="counter",
         help="Inference replicas lost or not started.",

@@ -9,7 +9,10 @@ from typing import Protocol, TypeAlias
 
 from voxray.base.ids import HostId, JobId, ReplicaId
 from voxray.observability.inference_events import BatchDone as BatchDone  # noqa: PLC0414
+from voxray.observability.inference_events import GroupResized as GroupResized  # noqa: PLC0414
 from voxray.observability.inference_events import PhraseCacheUsed as PhraseCacheUsed  # noqa: PLC0414
+from voxray.observability.inference_events import ReplicaDraining as ReplicaDraining  # noqa: PLC0414
+from voxray.observability.inference_events import ReplicaWaiting as ReplicaWaiting  # noqa: PLC0414
 from voxray.observability.inference_events import StreamFailed as StreamFailed  # noqa: PLC0414
 from voxray.observability.inference_events import StreamReopened as StreamReopened  # noqa: PLC0414
 from voxray.observability.inference_events import StreamsChanged as StreamsChanged  # noqa: PLC0414
@@ -295,6 +298,9 @@ Event: TypeAlias = (
     | LoopFreed
     | ReplicaReady
     | ReplicaLost
+    | ReplicaWaiting
+    | ReplicaDraining
+    | GroupResized
     | CapacityChanged
     | TurnDone
     | BatchDone

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from voxray.base.ids import ReplicaId
+
 
 @dataclass(frozen=True, kw_only=True)
 class BatchDone:
@@ -45,3 +47,31 @@ class PhraseCacheUsed:
     engine: str
     hit: bool
     bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicaWaiting:
+    """No node has what a replica needs now; it starts once one has."""
+
+    replica_id: ReplicaId
+    group: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicaDraining:
+    """A replica is not needed any more: it takes no stream, and ends when its own have moved."""
+
+    replica_id: ReplicaId
+    group: str
+    streams: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupResized:
+    """A replica group should have another size, by its streams and its queue."""
+
+    group: str
+    wanted: int
+    streams: int
+    queue_s: float

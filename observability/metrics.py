@@ -133,12 +133,21 @@ class MetricsSink:
                 self._count("voxray_loop_blocked_total")
             case ev.LoopFreed(seconds=seconds):
                 self._observe("voxray_loop_blocked_seconds", seconds)
+            case _:
+                self._replicas(event)
+
+    def _replicas(self, event: ev.Event) -> None:
+        match event:
             case ev.ReplicaReady(group=group):
                 self._gauges["voxray_replicas"].labels(group).inc()
             case ev.ReplicaLost(group=group, was_ready=was_ready):
                 self._count("voxray_replicas_lost_total", group)
                 if was_ready:
                     self._gauges["voxray_replicas"].labels(group).dec()
+            case ev.ReplicaDraining(group=group):
+                self._gauges["voxray_replicas"].labels(group).dec()
+            case ev.GroupResized(group=group, wanted=wanted):
+                self._gauges["voxray_replicas_wanted"].labels(group).set(wanted)
             case _:
                 pass
 

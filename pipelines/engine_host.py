@@ -154,6 +154,7 @@ class EngineHost:
         self._spans = None if tracing is None else BatchSpans(tracing, clock)
         self._executors: dict[str, EngineExecutor] = {}
         self._closed = False
+        self._draining = False
 
     @property
     def streams(self) -> int:
@@ -162,8 +163,17 @@ class EngineHost:
 
     @property
     def max_streams(self) -> int:
-        """Streams that may be open at once."""
-        return self._max_streams
+        """Streams that may be open at once; none while it drains."""
+        return 0 if self._draining else self._max_streams
+
+    @property
+    def draining(self) -> bool:
+        """Whether no more streams are opened."""
+        return self._draining
+
+    def drain(self) -> None:
+        """Open no more streams; those that are open go on. Idempotent."""
+        self._draining = True
 
     @property
     def queue_s(self) -> float:
@@ -232,12 +242,12 @@ class EngineHost:
         """
         executor = self._find(engine)
         name = executor.engine.info.name
-        if self._closed or self.streams >= self._max_streams:
+        if self._closed or self.streams >= self.max_streams:
             self._sink.emit(StreamFailed(engine=name, code="limit"))
-            raise CapacityError(
-                f"no stream to engine {name}: "
-                + ("it is closed" if self._closed else f"all {self._max_streams} are in use")
-            )
+            reason = f"all {self._max_streams} are in use"
+            if self._closed or self._draining:
+                reason = "the replica is closing"
+            raise CapacityError(f"no stream to engine {name}: {reason}")
         try:
             session = executor.engine.open(options)
         except EngineConfigError:

@@ -2,7 +2,7 @@
 
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -18,13 +18,16 @@ from voxray.base.errors import (
 )
 from voxray.base.ids import ReplicaId
 from voxray.base.timing import Backoff
-from voxray.pipelines.routing import NoReplica, Replica, ReplicaView, choose
+from voxray.pipelines.routing import Caller, NoReplica, Replica, ReplicaView, choose
 from voxray.pipelines.wire.messages import Failed
 
 LOST = "lost"
 """Code of a failure that this side saw: the connection broke, or no answer came."""
 ABSENT = "absent"
 """Code of a failure that this side saw: the replica does not host the engine."""
+
+STALE = "stale"
+"""Code of an opening that was overtaken: the replica that is left has said more meanwhile."""
 
 _BACKOFF = Backoff(first_s=0.1, limit_s=1.0)
 # Callers wait: another replica is tried at once, the same one after these pauses.
@@ -70,15 +73,18 @@ class Search:
         self._last: Failed | None = None
         self._final: VoxrayError | None = None
 
-    def next(self, now_s: float, views: Sequence[ReplicaView]) -> Step:
-        """Say what to do now."""
+    def next(
+        self, now_s: float, views: Sequence[ReplicaView], near: Collection[ReplicaId] = ()
+    ) -> Step:
+        """Say what to do now; `near` are the replicas that the call's audio goes to already."""
         if self._final is not None:
             return GiveUp(error=self._final)
         excluded = {replica for replica, until_s in self._resting.items() if until_s > now_s}
         if now_s >= self._deadline_s:
             # Somebody who was never asked is asked also when the time is up.
             excluded |= self._attempts.keys()
-        found = choose(views, self._engine, node=self._node, now_s=now_s, excluded=excluded)
+        caller = Caller(node=self._node, now_s=now_s, excluded=excluded, near=near)
+        found = choose(views, self._engine, caller, self._rng)
         if isinstance(found, Replica):
             return TryReplica(replica=found)
         if now_s >= self._deadline_s:

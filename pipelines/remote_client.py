@@ -1,23 +1,22 @@
 """The inference client of a session host: opens streams on replicas and keeps them alive."""
 
 import asyncio
-import contextvars
+import logging
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any, assert_never
 
 from voxray.base.errors import PeerFailedError, StreamClosedError, VoxrayError
 from voxray.base.ids import HostId, ReplicaId
 from voxray.base.lifecycle import TaskOwner
-from voxray.base.timing import Backoff, Clock
+from voxray.base.timing import Clock
 from voxray.base.tls import Certificates
 from voxray.observability.events import EventSink, StreamReopened
 from voxray.pipelines.audio_source import AudioSource
 from voxray.pipelines.failover import (
     ABSENT,
     LOST,
+    STALE,
     GiveUp,
     ReopenBudget,
     Search,
@@ -28,23 +27,20 @@ from voxray.pipelines.failover import (
 )
 from voxray.pipelines.input_log import recording_log
 from voxray.pipelines.remote_stream import RemoteStream
-from voxray.pipelines.routing import Replica, ReplicaView
+from voxray.pipelines.replica_pool import ReplicaPool
+from voxray.pipelines.routing import Replica
 from voxray.pipelines.stream_client import ConnectionSettings, ReplicaConnection
 from voxray.pipelines.streams import LIVE, StreamTerms
 from voxray.pipelines.wire import messages as m
+
+logger = logging.getLogger(__name__)
 
 WAIT_S = 5.0
 """How long a stream waits for a replica, at its opening and after a failure."""
 ANSWER_TIMEOUT_S = 3.0
 """How long a replica may take to say whether it serves a stream."""
-_REST = Backoff(first_s=0.2, limit_s=1.0)
-# A replica that failed is left alone for so long.
-
-
-@dataclass(kw_only=True)
-class _Health:
-    failures: int = 0
-    rests_until_s: float = 0.0
+_MOVE_AGAIN_S = 1.0
+# A stream that no other replica takes yet stays, and asks again after so long.
 
 
 class RemoteInferenceClient:
@@ -77,25 +73,28 @@ class RemoteInferenceClient:
         """
         self.wait_s = WAIT_S
         """How long a stream waits for a replica."""
-        self._settings = ConnectionSettings(
-            host_id=host_id, coalesce_ms=coalesce_ms, token=token, certificates=certificates
-        )
+        self.call_of: Callable[[], str] = str
+        """Names the call that opens a stream, in its own context; empty for none. The streams of a
+        call share a connection, so that its audio goes up once."""
         self._node = node
         self._sink = sink
         self._clock = clock
-        # Spreads retries in time; nothing secret comes of it.
+        # Spreads retries and choices; nothing secret comes of it.
         self._rng = random.Random()  # noqa: S311 - jitter
-        self._replicas: dict[ReplicaId, Replica] = {}
-        self._health: dict[ReplicaId, _Health] = {}
-        self._connections: dict[ReplicaId, ReplicaConnection] = {}
-        # Lost ones included, until they are closed.
-        self._unclosed: set[ReplicaConnection] = set()
+        self._pool = ReplicaPool(
+            ConnectionSettings(
+                host_id=host_id, coalesce_ms=coalesce_ms, token=token, certificates=certificates
+            ),
+            clock=clock,
+            rng=self._rng,
+            on_change=self._notify,
+        )
         self._streams: dict[RemoteStream, ReopenBudget] = {}
+        # Streams that look for a replica: at their opening, after a loss, or for a move.
+        self._searching: set[RemoteStream] = set()
         self._last_key = 0
         self._changed = asyncio.Event()
         self._tasks = TaskOwner(f"inference-client-{host_id}")
-        # Connections are shared: made in this context, not in that of the call that needs one.
-        self._context = contextvars.copy_context()
         self._closed = False
 
     @property
@@ -106,19 +105,14 @@ class RemoteInferenceClient:
     def set_replicas(self, replicas: tuple[Replica, ...]) -> None:
         """Take the replicas that there are now.
 
-        Streams of a replica that is no longer among them, or has a new address, move. Only an
-        empty list moves nothing: it may just mean that the fleet starts anew.
+        Streams of a replica that is no longer among them move to another one; until one has
+        taken them, they stay. An empty list moves nothing.
         """
         if self._closed:
             return
-        self._replicas = {replica.replica_id: replica for replica in replicas}
-        self._health = {key: self._health.get(key, _Health()) for key in self._replicas}
-        for replica_id, connection in list(self._connections.items()):
-            known = self._replicas.get(replica_id)
-            if replicas and (known is None or known.address != connection.replica.address):
-                connection.fail(f"replica {replica_id} was withdrawn")
-                if known is not None:  # It failed at its old address only.
-                    self._health[replica_id] = _Health()
+        for connection in self._pool.set(replicas):
+            name = f"leave-{connection.replica.replica_id}"
+            self._tasks.spawn(name, self._leave(connection))
         self._notify()
 
     def new_source(self) -> AudioSource:
@@ -159,6 +153,7 @@ class RemoteInferenceClient:
             on_failure=self._reopen_later,
             on_end=self._forget,
         )
+        stream.call = self.call_of()
         self._streams[stream] = ReopenBudget() if terms.moves else ReopenBudget(reopens=0)
         try:
             error = await self._place(stream, terms.wait_s)
@@ -177,8 +172,7 @@ class RemoteInferenceClient:
             stream.finish(StreamClosedError("the inference client was closed"))
         self._notify()
         await self._tasks.aclose()
-        for connection in list(self._unclosed):
-            await self._close(connection)
+        await self._pool.aclose()
 
     def _source_for(self, terms: StreamTerms) -> AudioSource:
         return AudioSource(self._sink, recording_log(terms.recording_s))
@@ -192,99 +186,107 @@ class RemoteInferenceClient:
             wait_s=self.wait_s if wait_s is None else wait_s,
             rng=self._rng,
         )
-        while not stream.ended:
-            step = search.next(self._clock.monotonic(), self._views())
-            match step:
-                case GiveUp(error=error):
-                    return error
-                case Wait(seconds=seconds):
-                    await self._changed_within(seconds)
-                case TryReplica(replica=replica):
-                    failure = await self._try(stream, replica)
-                    if failure is None:
-                        break
-                    search.refused(replica.replica_id, failure, self._clock.monotonic())
-                case _:
-                    assert_never(step)
-        return StreamClosedError("the stream was closed while it opened") if stream.ended else None
+        self._searching.add(stream)
+        try:
+            while not stream.ended:
+                now_s = self._clock.monotonic()
+                step = search.next(now_s, self._pool.views(), self._near(stream))
+                match step:
+                    case GiveUp(error=error):
+                        return error
+                    case Wait(seconds=seconds):
+                        await self._changed_within(seconds)
+                    case TryReplica(replica=replica):
+                        stream.heading_for = replica.replica_id
+                        failure = await self._try(stream, replica)
+                        if failure is None and not stream.ended:
+                            self._pool.keep_warm(stream.engine)
+                            return None
+                        stream.heading_for = None
+                        if failure is not None:
+                            now_s = self._clock.monotonic()
+                            search.refused(replica.replica_id, failure, now_s)
+                    case _:
+                        assert_never(step)
+        finally:
+            self._searching.discard(stream)
+            stream.heading_for = None
+        return StreamClosedError("the stream was closed while it opened")
+
+    def _near(self, stream: RemoteStream) -> frozenset[ReplicaId]:
+        """Return the replicas that the audio of the stream's call goes to already."""
+        same = (
+            other.served_by
+            for other in self._streams
+            if other.source is stream.source or (other.call and other.call == stream.call)
+        )
+        return frozenset(replica_id for replica_id in same if replica_id is not None)
 
     async def _try(self, stream: RemoteStream, replica: Replica) -> m.Failed | None:
+        failure: m.Failed | None
         try:
-            connection = self._connect(replica)
-            await connection.ready()
-            self._health[replica.replica_id] = _Health()
-            info = connection.find(stream.engine)
-            if info is None:
-                reason = f"replica {replica.replica_id} has no engine {stream.engine}"
-                return m.Failed(0, ABSENT, reason, retryable=True)
-            if stream.ended:
-                return None
-            stream.attach(connection, info)
+            while True:
+                connection = await self._pool.connected(replica)
+                info = connection.find(stream.engine)
+                if info is None:
+                    reason = f"replica {replica.replica_id} has no engine {stream.engine}"
+                    return m.Failed(0, ABSENT, reason, retryable=True)
+                if stream.ended:
+                    return None
+                stream.attach(connection, info)
+                failure = await stream.answer(ANSWER_TIMEOUT_S)
+                if failure is None or failure.code != STALE:
+                    return failure
         except PeerFailedError as error:
             return m.Failed(0, LOST, str(error), retryable=True)
-        return await stream.answer(ANSWER_TIMEOUT_S)
 
-    def _connect(self, replica: Replica) -> ReplicaConnection:
-        connection = self._connections.get(replica.replica_id)
-        if connection is None:
-            make = partial(ReplicaConnection, replica, self._settings, on_lost=self._lost)
-            connection = self._context.run(make)
-            self._connections[replica.replica_id] = connection
-            self._unclosed.add(connection)
-            connection.start()
-        return connection
+    async def _leave(self, connection: ReplicaConnection) -> None:
+        """Move all streams off a replica that was withdrawn."""
+        while connection.lost is None and not self._pool.close_when_empty(connection):
+            # Again and again: one may just have been opening there.
+            streams = [stream for stream in self._streams if stream.on(connection)]
+            await asyncio.gather(*(self._move(stream, connection) for stream in streams))
+            if connection.streams:
+                await self._changed_within(_MOVE_AGAIN_S)
 
-    def _lost(self, connection: ReplicaConnection) -> None:
-        replica_id = connection.replica.replica_id
-        if self._connections.get(replica_id) is connection:
-            del self._connections[replica_id]
-        health = self._health.get(replica_id)
-        if health is not None:
-            health.failures += 1
-            pause_s = _REST.delay_s(health.failures, self._rng)
-            health.rests_until_s = self._clock.monotonic() + pause_s
-        if not self._closed:
-            self._tasks.spawn(f"close-{replica_id}", self._close(connection))
-
-    async def _close(self, connection: ReplicaConnection) -> None:
-        await connection.aclose()
-        self._unclosed.discard(connection)
+    async def _move(self, stream: RemoteStream, connection: ReplicaConnection) -> None:
+        if stream in self._searching or stream.ended:
+            return
+        error = await self._place(stream)
+        if error is None:
+            self._reopened(stream, gap_s=0.0)
+        elif stream.on(connection):
+            logger.info(
+                "no replica takes a stream that should move; it stays for now",
+                extra={"engine": stream.engine, "reason": str(error)},
+            )
+        else:
+            # Its replica was lost while it looked for another one.
+            stream.finish(end_of(error))
 
     def _reopen_later(self, stream: RemoteStream, failure: m.Failed) -> None:
         now_s = self._clock.monotonic()
         if self._closed:
             stream.finish(StreamClosedError("the inference client was closed"))
-        elif self._streams[stream].spend(now_s):
-            self._tasks.spawn("reopen", self._reopen(stream, now_s))
-        else:
+        elif not self._streams[stream].spend(now_s):
             stream.finish(given_up(self._streams[stream], failure))
+        elif stream not in self._searching:
+            self._tasks.spawn("reopen", self._reopen(stream, now_s))
 
     async def _reopen(self, stream: RemoteStream, lost_s: float) -> None:
         error = await self._place(stream)
-        if error is None:
-            gap_s = self._clock.monotonic() - lost_s
-            self._sink.emit(
-                StreamReopened(engine=stream.engine, gap_s=gap_s, replayed_s=stream.replayed_s)
-            )
-        else:
+        if error is not None:
             stream.finish(end_of(error))
+        else:
+            self._reopened(stream, gap_s=self._clock.monotonic() - lost_s)
+
+    def _reopened(self, stream: RemoteStream, *, gap_s: float) -> None:
+        self._sink.emit(
+            StreamReopened(engine=stream.engine, gap_s=gap_s, replayed_s=stream.replayed_s)
+        )
 
     def _forget(self, stream: RemoteStream) -> None:
         self._streams.pop(stream, None)
-
-    def _views(self) -> tuple[ReplicaView, ...]:
-        views = []
-        for replica_id, replica in self._replicas.items():
-            connection = self._connections.get(replica_id)
-            views.append(
-                ReplicaView(
-                    replica=replica,
-                    streams=0 if connection is None else connection.streams,
-                    offers=None if connection is None else connection.offers,
-                    rests_until_s=self._health[replica_id].rests_until_s,
-                )
-            )
-        return tuple(views)
 
     def _notify(self) -> None:
         self._changed.set()

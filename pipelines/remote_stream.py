@@ -5,26 +5,25 @@ from collections.abc import Callable
 
 from voxray.base.channel import Channel
 from voxray.base.errors import (
-    ProtocolError,
     StreamClosedError,
     StreamEndedError,
     StreamFinishedError,
     VoxrayError,
 )
+from voxray.base.ids import ReplicaId
 from voxray.pipelines.audio_source import AudioSource
 from voxray.pipelines.engines.base import (
-    EndOfInput,
     EngineInfo,
     EngineKind,
     EngineOutput,
-    FlushInput,
     SpeechOutput,
-    TextInput,
     TranscriptOutput,
 )
-from voxray.pipelines.failover import LOST, end_of, error_of
+from voxray.pipelines.failover import LOST, STALE, end_of, error_of
 from voxray.pipelines.resume import HeardResume, SpeechResume, speech_output, told_at_s
 from voxray.pipelines.stream_client import Attachment, ReplicaConnection
+from voxray.pipelines.stream_ear import Ear
+from voxray.pipelines.stream_input import StreamInput
 from voxray.pipelines.wire import messages as m
 
 RESULT_LIMIT = 4096
@@ -33,11 +32,10 @@ CREDIT_BYTES = 256 * 1024
 """Speech that a replica may send ahead of its being received: 6 s at 22 kHz."""
 _TURN_S = 1.2
 # What a turn detector hears at once: so much audio is told again where it goes on.
-_TEXT_CHARACTERS = m.MAX_TEXT_BYTES // 4
-# A character takes up to 4 bytes.
+_STALE = m.Failed(0, STALE, "the stream has moved on meanwhile", retryable=True)
 
 
-class RemoteStream:
+class RemoteStream(StreamInput):
     """An `InferenceStream` that is served by a replica, and by another one after a failure."""
 
     def __init__(
@@ -58,20 +56,23 @@ class RemoteStream:
             on_failure: called when another replica has to go on with the stream.
             on_end: called once when the stream is over.
         """
-        self._key = key
+        super().__init__(key, source)
         self._opening = opening
-        self._source = source
         self._on_failure = on_failure
         self._on_end = on_end
         self.replayed_s = 0.0
         """Seconds of audio that went up again with the last reopening."""
-        self._info: EngineInfo | None = None
-        self._attachment: Attachment | None = None
+        self.current: Ear | None = None
+        """Hears the replica that serves the stream; None while none does."""
+        self.coming: Ear | None = None
+        """Hears the replica that was asked to serve it and has not answered yet."""
+        self.call = ""
+        """The call that it is for; empty for none."""
+        self.heading_for: ReplicaId | None = None
+        """The replica that it is about to ask."""
         self._answer: asyncio.Future[m.Failed | None] | None = None
         self._needed = source.log.next
         self._origin_s = 0.0
-        self._input_ended = False
-        self._end: VoxrayError | None = None
         self._results: Channel[EngineOutput] = Channel(RESULT_LIMIT)
         self._heard = HeardResume()
         self._spoken = SpeechResume()
@@ -79,21 +80,9 @@ class RemoteStream:
         source.listen(self)
 
     @property
-    def info(self) -> EngineInfo:
-        """The engine that serves the stream."""
-        if self._info is None:
-            raise RuntimeError("the stream was not opened yet")
-        return self._info
-
-    @property
     def engine(self) -> str:
         """What to look for: the engine that was found, or else the name or kind asked for."""
         return self._info.name if self._info is not None else self._opening.engine
-
-    @property
-    def ended(self) -> bool:
-        """Whether the stream is over."""
-        return self._end is not None
 
     @property
     def needed(self) -> int:
@@ -103,47 +92,20 @@ class RemoteStream:
     @property
     def taken(self) -> int:
         """Number of the last input that the stream's replica has taken in."""
-        return self._needed - 1 if self._attachment is None else self._attachment.lane.taken
+        attachment = self._attachment
+        return self._needed - 1 if attachment is None else attachment.lane.taken
 
-    def push_audio(self, pcm: bytes, rate: int) -> None:
-        """Hand in 16-bit little-endian mono PCM at `rate` Hz, for all streams of the source.
+    @property
+    def served_by(self) -> ReplicaId | None:
+        """The replica that serves the stream, or will; None while none does."""
+        attachment = self._attachment
+        if self.heading_for is not None or attachment is None:
+            return self.heading_for
+        return attachment.connection.replica.replica_id
 
-        Raises:
-            StreamEndedError: the stream has ended.
-            ProtocolError: the audio can't be understood, or the engine takes text.
-        """
-        self._check_input(speaks=False)
-        self._source.push_audio(pcm, rate)
-
-    def push_text(self, text: str) -> None:
-        """Hand in text to speak.
-
-        Raises:
-            StreamEndedError: the stream has ended.
-            ProtocolError: the engine takes audio.
-        """
-        self._check_input(speaks=True)
-        for start in range(0, len(text), _TEXT_CHARACTERS):
-            part = TextInput(text[start : start + _TEXT_CHARACTERS])
-            self._source.append(self._key, part)
-
-    def flush(self, *, discard: bool = False) -> None:
-        """End the current segment: its result comes now.
-
-        Args:
-            discard: forget the segment: nothing is said of it.
-
-        Raises:
-            StreamEndedError: the stream has ended.
-        """
-        self._check_open()
-        self._source.append(self._key, FlushInput(discard))
-
-    def end_input(self) -> None:
-        """Say that no more input comes. Idempotent."""
-        if not self._input_ended and self._end is None:
-            self._input_ended = True
-            self._source.append(self._key, EndOfInput())
+    def on(self, connection: ReplicaConnection) -> bool:
+        """Whether a connection carries the stream."""
+        return any(ear.connection is connection for ear in self._ears())
 
     async def receive(self) -> EngineOutput:
         """Return the next result.
@@ -168,7 +130,7 @@ class RemoteStream:
         self._results.close()
 
     def attach(self, connection: ReplicaConnection, info: EngineInfo) -> None:
-        """Open the stream on a connection.
+        """Open the stream on a connection. The replica that serves it goes on until the answer.
 
         Raises:
             PeerFailedError: the connection is lost.
@@ -176,24 +138,23 @@ class RemoteStream:
         first_time = self._info is None
         log = self._source.log
         self._answer = asyncio.get_running_loop().create_future()
-        attachment = connection.attach(
-            self,
+        ear = Ear(self, self._needed)
+        ear.attachment = attachment = connection.attach(
+            ear,
             log,
             self._key,
             m.Open(0, info.name, 0, self._opening.options, self._opening.traceparent),
             start=None if first_time else self._needed,
             audio=info.kind is not EngineKind.TTS,
         )
-        self._attachment = attachment
-        start = attachment.lane.cursor
+        self.coming = ear
         if info.kind is EngineKind.TTS:
-            self._spoken.reopened()
             connection.grant(attachment, CREDIT_BYTES)
         if first_time:
-            self._needed = start
-            self._origin_s = log.at_s(start)
-        else:
-            self.replayed_s = log.end_s - log.at_s(start)
+            self._needed = ear.needed = attachment.lane.cursor
+            self._origin_s = log.at_s(self._needed)
+        if self.current is None:
+            self._take_over()
 
     async def answer(self, timeout_s: float) -> m.Failed | None:
         """Wait for what the replica says to the opening; None means that it serves the stream."""
@@ -203,16 +164,16 @@ class RemoteStream:
             async with asyncio.timeout(timeout_s):
                 return await self._answer
         except TimeoutError:
-            self.detach()
+            self._drop_coming()
             return m.Failed(0, LOST, f"no answer came in {timeout_s:g} s", retryable=True)
         finally:
             self._answer = None
 
     def detach(self) -> None:
         """Leave the replica; input is kept. Idempotent."""
-        attachment, self._attachment = self._attachment, None
-        if attachment is not None:
-            attachment.connection.detach(attachment)
+        for ear in self._ears():
+            ear.detach()
+        self.current = self.coming = None
 
     def finish(self, end: VoxrayError) -> None:
         """End the stream; what came before is still received. Idempotent."""
@@ -228,13 +189,25 @@ class RemoteStream:
 
     def logged(self, size: int, *, urgent: bool) -> None:
         """Note that the input log has grown."""
-        if self._attachment is not None:
-            self._attachment.connection.logged(self._source.log, size, urgent=urgent)
+        for ear in self._ears():
+            if ear.connection is not None:
+                ear.connection.logged(self._source.log, size, urgent=urgent)
 
     def opened(self, info: EngineInfo) -> None:
-        """Note that the replica serves the stream."""
+        """Note that the replica that was asked serves the stream."""
         self._info = self._info or info
+        if self.coming is not None and self.coming is not self.current:
+            if self._overtaken(self.coming):
+                self.refused(_STALE)
+                return
+            self._take_over()
+        self.coming = None
         self._decide(None)
+
+    def refused(self, failure: m.Failed | None) -> None:
+        """Note that the replica that was asked does not serve the stream."""
+        self._drop_coming()
+        self._decide(failure or m.Failed(0, LOST, "it ended at once", retryable=True))
 
     def result(self, message: m.Result) -> None:
         """Take a result."""
@@ -261,9 +234,10 @@ class RemoteStream:
 
     def flushed(self, count: int) -> None:
         """Note which segments are over."""
-        if self._attachment is None:
+        attachment = self._attachment
+        if attachment is None:
             return
-        number = self._attachment.member.flushed_up_to(count)
+        number = attachment.member.flushed_up_to(count)
         if number is not None:
             self._spoken.marked()
             self._need_from(number + 1)
@@ -279,16 +253,58 @@ class RemoteStream:
             self._need_from(log.number_after(log.at_s(number + 1) - _TURN_S))
 
     def over(self, failure: m.Failed | None) -> None:
-        """Note that the replica ended the stream."""
-        self.detach()
+        """Note that the replica that serves the stream ended it."""
+        asked, coming = self.coming is self.current, self.coming
+        if self.current is not None:
+            self.current.detach()
+        self.current = None
         if failure is None:
             self.finish(StreamFinishedError(f"engine {self.engine} said everything"))
-        elif self._answer is not None and not self._answer.done():
-            self._decide(failure)
-        elif failure.retryable:
-            self._on_failure(self, failure)
-        else:
+        elif asked and self._answer is not None:
+            self.refused(failure)
+        elif not failure.retryable:
             self.finish(end_of(error_of(failure)))
+        else:
+            # The one that was asked already answers sooner than any other.
+            if coming is not None and self._overtaken(coming):
+                self.refused(_STALE)
+            elif coming is not None:
+                self._take_over()
+            self._on_failure(self, failure)
+
+    @property
+    def _attachment(self) -> Attachment | None:
+        return None if self.current is None else self.current.attachment
+
+    def _ears(self) -> tuple[Ear, ...]:
+        return tuple({ear: None for ear in (self.current, self.coming) if ear is not None})
+
+    def _overtaken(self, ear: Ear) -> bool:
+        # It would say again what the other one has said meanwhile. Windows of a detector are
+        # told apart by their times.
+        hears_windows = self._info is not None and self._info.kind is EngineKind.VAD
+        return ear.needed != self._needed and not hears_windows
+
+    def _take_over(self) -> None:
+        """Have the replica that was asked serve the stream, and leave the other one."""
+        previous, self.current = self.current, self.coming
+        if previous is not None:
+            previous.detach()
+        if self._info is None or self._attachment is None:  # Its first opening.
+            return
+        log = self._source.log
+        self.replayed_s = log.end_s - log.at_s(max(self._needed, log.first))
+        if self._info.kind is EngineKind.TTS:
+            self._spoken.reopened()
+        elif (edge := self._heard.reopened()) is not None:
+            self._give(edge)
+
+    def _drop_coming(self) -> None:
+        coming, self.coming = self.coming, None
+        if coming is not None:
+            coming.detach()
+            if coming is self.current:
+                self.current = None
 
     def _decide(self, failure: m.Failed | None) -> None:
         if self._answer is not None and not self._answer.done():
@@ -301,27 +317,12 @@ class RemoteStream:
 
     def _received(self, size: int) -> None:
         self._received_bytes += size
-        if self._attachment is not None and self._received_bytes >= CREDIT_BYTES // 2:
-            self._attachment.connection.grant(self._attachment, self._received_bytes)
+        attachment = self._attachment
+        if attachment is not None and self._received_bytes >= CREDIT_BYTES // 2:
+            attachment.connection.grant(attachment, self._received_bytes)
             self._received_bytes = 0
 
     def _need_from(self, number: int) -> None:
         if number > self._needed:
             self._needed = number
             self._source.trim()
-
-    def _check_open(self) -> None:
-        if self._end is not None:
-            raise (
-                self._end
-                if isinstance(self._end, StreamEndedError)
-                else StreamClosedError(f"the stream has failed: {self._end}")
-            )
-        if self._input_ended:
-            raise StreamClosedError("the input of this stream was ended")
-
-    def _check_input(self, *, speaks: bool) -> None:
-        self._check_open()
-        if (self.info.kind is EngineKind.TTS) is not speaks:
-            given, takes = ("text", "audio") if speaks else ("audio", "text")
-            raise ProtocolError(f"engine {self.engine} takes {takes} and was given {given}")

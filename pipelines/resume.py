@@ -62,6 +62,19 @@ class HeardResume:
     def __init__(self) -> None:
         self._speaking = False
         self._turn_told_s = -1.0
+        # End of the transcript that was told of the speech that has not ended yet.
+        self._final_end_s: float | None = None
+        self._last_window = 0
+
+    def reopened(self) -> SpeechEdgeOutput | None:
+        """Note that another replica goes on; return the edge that the last one still owed.
+
+        Its transcript settled the speech, so that nobody hears it again to tell its end.
+        """
+        if not self._speaking or self._final_end_s is None:
+            return None
+        self._speaking = False
+        return SpeechEdgeOutput(speaking=False, at_s=self._final_end_s)
 
     def place(self, output: HeardOutput, *, shift_s: float, sample_rate: int) -> HeardOutput | None:
         """Return the result in the time of the first opening, or None if it says nothing new.
@@ -75,21 +88,26 @@ class HeardResume:
             shift_s = 0.0
         match output:
             case ProbabilityOutput():
-                shift = round(shift_s * sample_rate)
-                return replace(output, end_sample=output.end_sample + shift) if shift else output
+                end = output.end_sample + round(shift_s * sample_rate)
+                if end <= self._last_window:
+                    return None
+                self._last_window = end
+                return replace(output, end_sample=end)
             case SpeechEdgeOutput(speaking=speaking):
                 if speaking == self._speaking:
                     return None
                 self._speaking = speaking
+                self._final_end_s = None
                 return replace(output, at_s=output.at_s + shift_s)
             case TranscriptOutput():
-                return _moved(output, shift_s)
+                placed = _moved(output, shift_s)
+                self._final_end_s = placed.end_s if output.final else None
+                return placed
             case TurnOutput():
                 at_s = output.at_s + shift_s
-                if at_s <= self._turn_told_s + _SAME_S:
-                    return None
-                self._turn_told_s = at_s
-                return replace(output, at_s=at_s)
+                told = at_s <= self._turn_told_s + _SAME_S
+                self._turn_told_s = max(at_s, self._turn_told_s)
+                return None if told else replace(output, at_s=at_s)
 
 
 def _moved(output: TranscriptOutput, shift_s: float) -> TranscriptOutput:

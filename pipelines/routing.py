@@ -1,17 +1,25 @@
 """Which replica serves a stream; pure.
 
 Algorithm: of the replicas that offer the engine (by its name, or one of its kind), are not
-excluded and are not resting after a failure, take one on the caller's node if there is one; of
-those the one with the fewest streams; of equals the smallest id. A replica that nobody has asked
-yet which kinds it serves comes after those that are known to serve the kind.
+excluded and are not resting after a failure, the best kind of candidate is taken, in this order: it
+has not failed since it last answered; it is not known to be full; it takes the call's audio
+already; it is on the caller's node; it has told that it serves the kind. Of those that are equal in
+all this two are drawn, and the one with less to do is taken: the shorter queue by its own report,
+or else the smaller share of its streams in use. So hosts that choose at the same moment, by the
+same reports, do not all choose the same one (M. Mitzenmacher, "The Power of Two Choices in
+Randomized Load Balancing").
 """
 
+import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from voxray.base.ids import ReplicaId
 from voxray.pipelines.engines.base import EngineKind
+from voxray.pipelines.wire.messages import Load
 
+QUEUE_TOLERANCE_S = 0.005
+"""Queues that differ by less are equally long: a batch is held back for longer than that."""
 _KINDS = frozenset(kind.value for kind in EngineKind)
 
 
@@ -38,14 +46,38 @@ class ReplicaView:
 
     Attributes:
         streams: streams of this process that it serves.
+        load: what it last reported of all its streams; None before it did.
+        failures: how often it failed in a row.
         offers: names and kinds of its engines as it told itself; None before it was asked.
         rests_until_s: monotonic second from which it may be tried again after a failure.
     """
 
     replica: Replica
     streams: int = 0
+    load: Load | None = None
+    failures: int = 0
     offers: frozenset[str] | None = None
     rests_until_s: float = 0.0
+
+    @property
+    def full(self) -> bool:
+        """Whether it has said that it takes no more streams."""
+        return self.load is not None and self.load.streams >= self.load.max_streams
+
+    def less_to_do(self, other: "ReplicaView") -> bool:
+        """Whether this one has less to do than another."""
+        ours, theirs = self.work(), other.work()
+        if abs(ours[0] - theirs[0]) > QUEUE_TOLERANCE_S:
+            return ours[0] < theirs[0]
+        return (*ours[1:], self.replica.replica_id) < (*theirs[1:], other.replica.replica_id)
+
+    def work(self) -> tuple[float, float, int]:
+        """Return seconds of queue, share of the streams in use, and streams."""
+        if self.load is None:
+            return 0.0, 0.0, self.streams
+        # What we opened since the report is in our own count only.
+        streams = max(self.load.streams, self.streams)
+        return self.load.queue_s, streams / max(self.load.max_streams, 1), streams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,29 +95,36 @@ class NoReplica:
     retry_at_s: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who looks for a replica.
+
+    Attributes:
+        node: where the caller is.
+        now_s: monotonic time.
+        excluded: replicas that are not asked.
+        near: replicas that the call's audio goes to already.
+    """
+
+    node: str
+    now_s: float
+    excluded: Collection[ReplicaId] = ()
+    near: Collection[ReplicaId] = ()
+
+
 def choose(
-    views: Sequence[ReplicaView],
-    engine: str,
-    *,
-    node: str,
-    now_s: float,
-    excluded: Collection[ReplicaId] = (),
+    views: Sequence[ReplicaView], engine: str, caller: Caller, rng: random.Random
 ) -> Replica | NoReplica:
     """Return the replica for a stream of an engine, named by its name or its kind."""
-    offering = [view for view in views if _may_offer(view, engine)]
-    allowed = [view for view in offering if view.replica.replica_id not in excluded]
-    usable = [view for view in allowed if view.rests_until_s <= now_s]
+    offering = [view for view in views if may_offer(view, engine)]
+    allowed = [view for view in offering if view.replica.replica_id not in caller.excluded]
+    usable = [view for view in allowed if view.rests_until_s <= caller.now_s]
     if usable:
-        best = min(
-            usable,
-            key=lambda view: (
-                view.replica.node != node,
-                view.offers is None,
-                view.streams,
-                view.replica.replica_id,
-            ),
-        )
-        return best.replica
+        ranked = [(_rank(view, caller), view) for view in usable]
+        best = min(rank for rank, _ in ranked)
+        equals = [view for rank, view in ranked if rank == best]
+        first, *others = rng.sample(equals, min(2, len(equals)))
+        return next((each for each in others if each.less_to_do(first)), first).replica
     if not views:
         return NoReplica(reason="no replica is known", offered=False)
     if not offering:
@@ -100,7 +139,18 @@ def choose(
     )
 
 
-def _may_offer(view: ReplicaView, engine: str) -> bool:
+def may_offer(view: ReplicaView, engine: str) -> bool:
+    """Return whether a replica has an engine, or was not asked yet and may have it."""
     if view.offers is not None:
         return engine in view.offers
     return engine in view.replica.engines or engine in _KINDS
+
+
+def _rank(view: ReplicaView, caller: Caller) -> tuple[bool, ...]:
+    return (
+        view.failures > 0,
+        view.full,
+        view.replica.replica_id not in caller.near,
+        view.replica.node != caller.node,
+        view.offers is None,
+    )

@@ -17,6 +17,7 @@ from voxray.pipelines.engines.base import EngineInfo
 from voxray.pipelines.failover import LOST
 from voxray.pipelines.grpc_security import open_channel
 from voxray.pipelines.input_log import InputLog
+from voxray.pipelines.liveness import Silence
 from voxray.pipelines.routing import Replica
 from voxray.pipelines.uplink import Lane, Member, Uplink
 from voxray.pipelines.wire import codec
@@ -105,14 +106,28 @@ class ReplicaConnection:
         settings: ConnectionSettings,
         *,
         on_lost: Callable[["ReplicaConnection"], None],
+        on_silent: Callable[["ReplicaConnection", float], None],
     ) -> None:
+        """Prepare.
+
+        Args:
+            replica: where to connect.
+            settings: how.
+            on_lost: called once when the connection is over.
+            on_silent: called again and again while the replica hangs, with the seconds since
+                when; who is called decides whether to `fail` the connection.
+        """
         self.replica = replica
         self.description: m.Description | None = None
         """What the replica said of itself; None until it has."""
         self.lost: str | None = None
         """Why the connection is over; None while it is not."""
+        self.load: m.Load | None = None
+        """What the replica last reported it has to do; None before it did."""
         self._settings = settings
         self._on_lost = on_lost
+        self._on_silent = on_silent
+        self._silence: Silence | None = None
         self._metadata = [("authorization", f"Bearer {settings.token}")] if settings.token else []
         self._uplink = Uplink(settings.host_id, self._wake)
         self._handlers: dict[int, StreamHandler] = {}
@@ -252,6 +267,7 @@ class ReplicaConnection:
             raise ProtocolError(f"it speaks version {description.version}, we speak {m.VERSION}")
         self.description = description
         self._uplink.remember(description.recall_bytes)
+        self.load = m.Load(description.streams, description.max_streams, 0.0)
 
     async def _pump(self, channel: grpc.aio.Channel) -> None:
         """Send and receive until either end is over."""
@@ -259,13 +275,26 @@ class ReplicaConnection:
         writer = self._tasks.spawn("write", self._write(call))
         # A connection that can only listen is none: with the writer the reader ends too.
         writer.add_done_callback(lambda _: call.cancel())
+        if self.description is not None and self.description.load_interval_ms:
+            self._tasks.spawn("watch", self._watch(self.description.load_interval_ms / 1000))
         try:
             while (data := await call.read()) is not grpc.aio.EOF:
+                if self._silence is not None:
+                    self._silence.heard()
                 for message in codec.decode_server_batch(data).messages:
                     self._dispatch(message)
         finally:
             writer.cancel()
             call.cancel()
+
+    async def _watch(self, interval_s: float) -> None:
+        """Notice when a replica that should report does not."""
+        self._silence = silence = Silence(interval_s)
+        loop = asyncio.get_running_loop()
+        while self.lost is None:
+            if silence.look(loop.time()):
+                self._on_silent(self, silence.seconds)
+            await asyncio.sleep(interval_s)
 
     async def _write(self, call: "grpc.aio.StreamStreamCall[bytes, bytes]") -> None:
         try:
@@ -284,16 +313,23 @@ class ReplicaConnection:
             self._timer = None
 
     def _dispatch(self, message: m.ServerMessage) -> None:
-        if isinstance(message, m.Acknowledged):
-            lane = self._uplink.acknowledge(message)
-            members = list(lane.members.values()) if lane is not None else []
-            for member in members:
-                if lane is not None and (listener := self._handlers.get(member.stream)):
-                    listener.taken_in(lane.taken)
-            return
-        if isinstance(message, m.Failed) and not message.stream:
+        if isinstance(message, m.Load):
+            self.load = message
+        elif isinstance(message, m.Acknowledged):
+            self._acknowledged(message)
+        elif isinstance(message, m.Failed) and not message.stream:
             self.fail(f"replica {self.replica.replica_id}: {message.message}")
-            return
+        else:
+            self._tell(message)
+
+    def _acknowledged(self, message: m.Acknowledged) -> None:
+        lane = self._uplink.acknowledge(message)
+        members = list(lane.members.values()) if lane is not None else []
+        for member in members:
+            if lane is not None and (listener := self._handlers.get(member.stream)):
+                listener.taken_in(lane.taken)
+
+    def _tell(self, message: m.StreamMessage) -> None:
         handler = self._handlers.get(message.stream)
         if handler is None:  # We closed it a moment ago.
             return

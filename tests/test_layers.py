@@ -23,7 +23,9 @@ RAY_MODULES = (
     "actors/session_actor.py",
     "actors/inference_actor.py",
     "dispatcher/ray_errors.py",
+    "dispatcher/ray_actors.py",
     "dispatcher/ray_fleet.py",
+    "dispatcher/ray_replicas.py",
     "dispatcher/dispatcher_actor.py",
 )
 # The modules that may use private names: of livekit-agents the first two, of livekit.rtc the last.
@@ -39,6 +41,8 @@ LIVEKIT_PLUGIN_NAMES = ("_FlushSentinel",)
 # Where the environment is read, beside the command line.
 ENVIRONMENT_MODULES = (
     "base/settings.py",
+    # Ray pins a replica to its GPU by a variable of the process.
+    "actors/inference_actor.py",
     # Gives the program its environment before it is imported, and asks for livekit-agents' own
     # switch of what spans may hold.
     "actors/host_process.py",

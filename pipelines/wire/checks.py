@@ -2,6 +2,8 @@
 
 import math
 
+from google.protobuf.message import DecodeError, Message
+
 from voxray.base.errors import ProtocolError
 from voxray.pipelines.audio import BYTES_PER_SAMPLE
 from voxray.pipelines.wire import messages as m
@@ -30,3 +32,12 @@ def check_finite(what: str, *values: float) -> None:
     """Refuse NaN and infinities."""
     if not all(math.isfinite(value) for value in values):
         raise ProtocolError(f"got a {what} with a number that is not finite")
+
+
+def parse(message: Message, data: bytes) -> None:
+    """Read bytes into a message, or refuse them."""
+    try:
+        message.ParseFromString(data)
+    except DecodeError as error:
+        name = message.DESCRIPTOR.name
+        raise ProtocolError(f"got {len(data)} bytes that are no {name}") from error

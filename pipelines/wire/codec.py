@@ -9,18 +9,18 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from voxray.base.errors import ProtocolError
 from voxray.pipelines.audio import BYTES_PER_SAMPLE, check_rate
-from voxray.pipelines.engines.base import (
-    EngineInfo,
-    EngineKind,
-)
 from voxray.pipelines.wire import inference_pb2 as pb
 from voxray.pipelines.wire import messages as m
 from voxray.pipelines.wire import results
-from voxray.pipelines.wire.checks import check_length, check_pcm, check_size
+from voxray.pipelines.wire.checks import check_finite, check_length, check_pcm, check_size, parse
+from voxray.pipelines.wire.descriptions import decode_description as decode_description  # noqa: PLC0414
+from voxray.pipelines.wire.descriptions import encode_describe_request as encode_describe_request  # noqa: PLC0414
+from voxray.pipelines.wire.descriptions import encode_description as encode_description  # noqa: PLC0414
+from voxray.pipelines.wire.descriptions import engine_info, engine_message
 from voxray.pipelines.wire.json_options import read_json_options
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Inference"].full_name
@@ -78,7 +78,7 @@ def decode_client_batch(data: bytes) -> m.ClientBatch:
             names neither stream nor source.
     """
     raw = pb.ClientBatch()
-    _parse(raw, data)
+    parse(raw, data)
     if len(raw.messages) > m.MAX_BATCH_MESSAGES:
         raise ProtocolError(
             f"got {len(raw.messages)} messages in one batch: {m.MAX_BATCH_MESSAGES} are the limit"
@@ -120,7 +120,7 @@ def encode_server_batch(batch: m.ServerBatch) -> bytes:
                     speech=pb.Speech(stream=stream, first_sample=first, rate=rate, pcm=pcm)
                 )
             case m.Opened(stream=stream, engine=engine):
-                raw.messages.add(opened=pb.Opened(stream=stream, engine=_engine(engine)))
+                raw.messages.add(opened=pb.Opened(stream=stream, engine=engine_message(engine)))
             case m.Flushed(stream=stream, count=count):
                 raw.messages.add(flushed=pb.Flushed(stream=stream, count=count))
             case m.Finished(stream=stream):
@@ -129,6 +129,8 @@ def encode_server_batch(batch: m.ServerBatch) -> bytes:
                 raw.messages.add(
                     failed=pb.Failed(stream=stream, code=code, message=text, retryable=retryable)
                 )
+            case m.Load(streams=streams, max_streams=limit, queue_s=queue_s):
+                raw.messages.add(load=pb.Load(streams=streams, max_streams=limit, queue_s=queue_s))
     return raw.SerializeToString()
 
 
@@ -139,54 +141,10 @@ def decode_server_batch(data: bytes) -> m.ServerBatch:
         ProtocolError: the bytes are no batch, or a message says nonsense.
     """
     raw = pb.ServerBatch()
-    _parse(raw, data)
+    parse(raw, data)
     kinds = ((entry, _kind(entry)) for entry in raw.messages)
     messages = tuple(_SERVER_READERS[kind](getattr(entry, kind)) for entry, kind in kinds if kind)
     return m.ServerBatch(messages, raw.version)
-
-
-def encode_describe_request() -> bytes:
-    """Return the bytes of a request for a replica's description."""
-    return pb.DescribeRequest().SerializeToString()
-
-
-def encode_description(description: m.Description) -> bytes:
-    """Return the bytes of a replica's description."""
-    return pb.DescribeResponse(
-        version=description.version,
-        replica=description.replica,
-        engines=[_engine(info) for info in description.engines],
-        streams=description.streams,
-        max_streams=description.max_streams,
-        recall_bytes=description.recall_bytes,
-    ).SerializeToString()
-
-
-def decode_description(data: bytes) -> m.Description:
-    """Read what a replica says of itself; engines of a kind unknown here are left out.
-
-    Raises:
-        ProtocolError: the bytes are no description.
-    """
-    raw = pb.DescribeResponse()
-    _parse(raw, data)
-    known = {kind.value for kind in EngineKind}
-    return m.Description(
-        version=raw.version,
-        replica=raw.replica,
-        engines=tuple(_engine_info(engine) for engine in raw.engines if engine.kind in known),
-        streams=raw.streams,
-        max_streams=raw.max_streams,
-        recall_bytes=raw.recall_bytes,
-    )
-
-
-def _parse(message: Message, data: bytes) -> None:
-    try:
-        message.ParseFromString(data)
-    except DecodeError as error:
-        name = message.DESCRIPTOR.name
-        raise ProtocolError(f"got {len(data)} bytes that are no {name}") from error
 
 
 def _kind(entry: Message) -> str | None:
@@ -244,29 +202,9 @@ def _add_again(entry: pb.AudioAgain, message: m.AudioAgain) -> None:
     entry.offset, entry.size = message.offset, message.size
 
 
-def _engine(info: EngineInfo) -> pb.EngineDescription:
-    return pb.EngineDescription(
-        name=info.name,
-        kind=info.kind.value,
-        model=info.model,
-        provider=info.provider,
-        sample_rate=info.sample_rate,
-    )
-
-
-def _engine_info(raw: pb.EngineDescription) -> EngineInfo:
-    try:
-        kind = EngineKind(raw.kind)
-    except ValueError as error:
-        raise ProtocolError(f"got an engine of the unknown kind {raw.kind[:40]!r}") from error
-    check_rate(raw.sample_rate)
-    return EngineInfo(
-        name=raw.name,
-        kind=kind,
-        model=raw.model,
-        provider=raw.provider,
-        sample_rate=raw.sample_rate,
-    )
+def _load(body: pb.Load) -> m.Load:
+    check_finite("load", body.queue_s)
+    return m.Load(body.streams, body.max_streams, body.queue_s)
 
 
 # One reader for each message that the contract knows; a test holds the tables to the contract.
@@ -282,7 +220,7 @@ _CLIENT_READERS: dict[str, Callable[[Any], m.ClientMessage]] = {
     "credit": lambda body: m.Credit(body.stream, body.bytes),
 }
 _SERVER_READERS: dict[str, Callable[[Any], m.ServerMessage]] = {
-    "opened": lambda body: m.Opened(body.stream, _engine_info(body.engine)),
+    "opened": lambda body: m.Opened(body.stream, engine_info(body.engine)),
     "acknowledged": lambda body: m.Acknowledged(body.source, body.sequence, body.window),
     "probability": results.probability,
     "speech_edge": results.speech_edge,
@@ -291,5 +229,6 @@ _SERVER_READERS: dict[str, Callable[[Any], m.ServerMessage]] = {
     "speech": _speech,
     "flushed": lambda body: m.Flushed(body.stream, body.count),
     "finished": lambda body: m.Finished(body.stream),
+    "load": _load,
     "failed": lambda body: m.Failed(body.stream, body.code, body.message, body.retryable),
 }

@@ -11,20 +11,22 @@ class DescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeResponse(_message.Message):
-    __slots__ = ("version", "replica", "engines", "streams", "max_streams", "recall_bytes")
+    __slots__ = ("version", "replica", "engines", "streams", "max_streams", "recall_bytes", "load_interval_ms")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     REPLICA_FIELD_NUMBER: _ClassVar[int]
     ENGINES_FIELD_NUMBER: _ClassVar[int]
     STREAMS_FIELD_NUMBER: _ClassVar[int]
     MAX_STREAMS_FIELD_NUMBER: _ClassVar[int]
     RECALL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LOAD_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
     version: int
     replica: str
     engines: _containers.RepeatedCompositeFieldContainer[EngineDescription]
     streams: int
     max_streams: int
     recall_bytes: int
-    def __init__(self, version: _Optional[int] = ..., replica: _Optional[str] = ..., engines: _Optional[_Iterable[_Union[EngineDescription, _Mapping]]] = ..., streams: _Optional[int] = ..., max_streams: _Optional[int] = ..., recall_bytes: _Optional[int] = ...) -> None: ...
+    load_interval_ms: int
+    def __init__(self, version: _Optional[int] = ..., replica: _Optional[str] = ..., engines: _Optional[_Iterable[_Union[EngineDescription, _Mapping]]] = ..., streams: _Optional[int] = ..., max_streams: _Optional[int] = ..., recall_bytes: _Optional[int] = ..., load_interval_ms: _Optional[int] = ...) -> None: ...
 
 class EngineDescription(_message.Message):
     __slots__ = ("name", "kind", "model", "provider", "sample_rate")
@@ -165,7 +167,7 @@ class ServerBatch(_message.Message):
     def __init__(self, version: _Optional[int] = ..., messages: _Optional[_Iterable[_Union[ServerMessage, _Mapping]]] = ...) -> None: ...
 
 class ServerMessage(_message.Message):
-    __slots__ = ("opened", "acknowledged", "probability", "speech_edge", "transcript", "speech", "finished", "failed", "flushed", "turn")
+    __slots__ = ("opened", "acknowledged", "probability", "speech_edge", "transcript", "speech", "finished", "failed", "flushed", "turn", "load")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     PROBABILITY_FIELD_NUMBER: _ClassVar[int]
@@ -176,6 +178,7 @@ class ServerMessage(_message.Message):
     FAILED_FIELD_NUMBER: _ClassVar[int]
     FLUSHED_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
     opened: Opened
     acknowledged: Acknowledged
     probability: Probability
@@ -186,7 +189,8 @@ class ServerMessage(_message.Message):
     failed: Failed
     flushed: Flushed
     turn: Turn
-    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., acknowledged: _Optional[_Union[Acknowledged, _Mapping]] = ..., probability: _Optional[_Union[Probability, _Mapping]] = ..., speech_edge: _Optional[_Union[SpeechEdge, _Mapping]] = ..., transcript: _Optional[_Union[Transcript, _Mapping]] = ..., speech: _Optional[_Union[Speech, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., flushed: _Optional[_Union[Flushed, _Mapping]] = ..., turn: _Optional[_Union[Turn, _Mapping]] = ...) -> None: ...
+    load: Load
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., acknowledged: _Optional[_Union[Acknowledged, _Mapping]] = ..., probability: _Optional[_Union[Probability, _Mapping]] = ..., speech_edge: _Optional[_Union[SpeechEdge, _Mapping]] = ..., transcript: _Optional[_Union[Transcript, _Mapping]] = ..., speech: _Optional[_Union[Speech, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., flushed: _Optional[_Union[Flushed, _Mapping]] = ..., turn: _Optional[_Union[Turn, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ...) -> None: ...
 
 class Opened(_message.Message):
     __slots__ = ("stream", "engine")
@@ -297,6 +301,16 @@ class Finished(_message.Message):
     STREAM_FIELD_NUMBER: _ClassVar[int]
     stream: int
     def __init__(self, stream: _Optional[int] = ...) -> None: ...
+
+class Load(_message.Message):
+    __slots__ = ("streams", "max_streams", "queue_s")
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
+    MAX_STREAMS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_S_FIELD_NUMBER: _ClassVar[int]
+    streams: int
+    max_streams: int
+    queue_s: float
+    def __init__(self, streams: _Optional[int] = ..., max_streams: _Optional[int] = ..., queue_s: _Optional[float] = ...) -> None: ...
 
 class Failed(_message.Message):
     __slots__ = ("stream", "code", "message", "retryable")

@@ -205,7 +205,17 @@ class Failed:
     retryable: bool
 
 
-ServerMessage: TypeAlias = Opened | Acknowledged | Result | Speech | Flushed | Finished | Failed
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a replica has to do now: open streams, its limit, and seconds that work waits."""
+
+    streams: int
+    max_streams: int
+    queue_s: float
+
+
+StreamMessage: TypeAlias = Opened | Result | Speech | Flushed | Finished | Failed
+ServerMessage: TypeAlias = StreamMessage | Acknowledged | Load
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +231,7 @@ class Description:
     """What a replica says of itself.
 
     `recall_bytes` of the last audio of a connection may be repeated by `AudioAgain`.
+    `load_interval_ms` says how often it sends `Load`; 0 for never.
     """
 
     replica: str
@@ -229,3 +240,4 @@ class Description:
     max_streams: int
     recall_bytes: int = 0
     version: int = VERSION
+    load_interval_ms: int = 0

@@ -1,6 +1,7 @@
 """A connection to a replica that is only its uplink: the test plays the replica."""
 
-from voxray.base.ids import HostId
+from voxray.base.ids import HostId, ReplicaId
+from voxray.pipelines.routing import Replica
 from voxray.pipelines.stream_client import Attachment
 from voxray.pipelines.uplink import Uplink
 from voxray.pipelines.wire import messages as m
@@ -11,9 +12,14 @@ class FakeConnection:
         self.uplink = Uplink(HostId("cafe0001"), lambda _urgent: None)
         self.granted = 0
         self.starts = []
+        self.handler = None
+        self.replica = Replica(
+            replica_id=ReplicaId("speech-1"), group="speech", engines=(), address="a", node="n"
+        )
 
     def attach(self, handler, log, key, opening, *, start, audio) -> Attachment:
         self.starts.append(start)
+        self.handler = handler
         lane, member = self.uplink.join(log, key, opening, start=start, audio=audio)
         return Attachment(connection=self, lane=lane, member=member)
 

@@ -111,6 +111,9 @@ class World:
         self.role = replace(role or Role(), host_ids=self._new_host_id)
         self.hosts: dict[HostId, SimHost] = {}
         self.replicas: dict[ReplicaId, bool] = {}
+        self.replica_load: dict[ReplicaId, tuple[int, float]] = {}
+        self.draining: set[ReplicaId] = set()
+        self.unplaced: set[ReplicaId] = set()
         self.in_room: dict[JobId, tuple[HostId, int]] = {}
         self.left_at: dict[JobId, float] = {}
         self.rooms_gone: set[JobId] = set()
@@ -489,8 +492,10 @@ class World:
                     engines=("silero",),
                     endpoint=endpoint(replica_id),
                     device="cpu",
-                    streams=0,
+                    streams=self.replica_load.get(replica_id, (0, 0.0))[0],
                     max_streams=8,
+                    queue_s=self.replica_load.get(replica_id, (0, 0.0))[1],
+                    draining=replica_id in self.draining,
                 )
             )
         )
@@ -524,6 +529,8 @@ class World:
                 self._check_room(command)
             case cmd.StartReplica():
                 self._start_replica(command)
+            case cmd.DrainReplica():
+                self.draining.add(command.replica_id)
             case cmd.StopReplica():
                 self.replicas[command.replica_id] = False
                 self.later(0.1, inp.ReplicaRetired(replica_id=command.replica_id))

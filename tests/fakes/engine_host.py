@@ -44,6 +44,7 @@ class FakeEngineStream:
 class FakeEngineHost:
     def __init__(self, max_streams=8) -> None:
         self.max_streams = max_streams
+        self.queue_s = 0.0
         self.opened: list[FakeEngineStream] = []
 
     @property

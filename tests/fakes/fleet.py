@@ -1,7 +1,7 @@
 """A fleet in memory for unit tests: starts, orders and deaths are up to the test."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from voxray.actors.contracts import (
     Endpoint,
@@ -29,6 +29,7 @@ class FakeFleet:
         self.calls: list[tuple[object, ...]] = []
         self._called = asyncio.Condition()
         self.start_errors: dict[str, str] = {}
+        self.waits: dict[ReplicaId, tuple[str, ...]] = {}
         self.job_errors: dict[JobId, ConnectionFailedError] = {}
         self.answer: RequestAnswer | None = None
         self.gate: asyncio.Event | None = None
@@ -69,7 +70,14 @@ class FakeFleet:
     async def start_host(self, host_id: HostId, program: ProgramInfo) -> Endpoint:
         return await self._start(host_id)
 
-    async def start_replica(self, replica_id: ReplicaId, group: ReplicaGroupSettings) -> Endpoint:
+    async def start_replica(
+        self,
+        replica_id: ReplicaId,
+        group: ReplicaGroupSettings,
+        on_waiting: Callable[[str], None],
+    ) -> Endpoint:
+        for reason in self.waits.get(replica_id, ()):
+            on_waiting(reason)
         return await self._start(replica_id)
 
     async def _start(self, name: str) -> Endpoint:
@@ -81,8 +89,11 @@ class FakeFleet:
         await self._record("stop_host", host_id, force)
         self.die(host_id)
 
-    async def stop_replica(self, replica_id: ReplicaId) -> None:
-        await self._record("stop_replica", replica_id)
+    async def drain_replica(self, replica_id: ReplicaId) -> None:
+        await self._record("drain_replica", replica_id)
+
+    async def stop_replica(self, replica_id: ReplicaId, *, force: bool = False) -> None:
+        await self._record("stop_replica", replica_id, force)
         self.die(replica_id)
 
     async def request(self, host_id: HostId, job: bytes) -> RequestAnswer:

@@ -1,6 +1,7 @@
 """A whole inference replica in a process of its own, which a test can kill.
 
-Run as `python -m tests.fakes.replica_process`; prints its port, then serves until it is killed.
+Run as `python -m tests.fakes.replica_process [ENGINE...]`; prints its port, then serves until it
+is killed. Without names its engines are scripted.
 """
 
 import asyncio
@@ -82,18 +83,19 @@ async def replica_here(
 
 
 @asynccontextmanager
-async def replica_process(number: int = 0):
+async def replica_process(number: int = 0, hosted: tuple[str, ...] = ()):
     """A replica in its own process; yields the process and its announcement."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.fakes.replica_process",
+        *hosted,
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
     )
     try:
         port = int(await process.stdout.readline())
-        yield process, replica_at(port, number)
+        yield process, replica_at(port, number, hosted or ("listener", "speaker"))
     finally:
         if process.returncode is None:
             process.kill()
@@ -101,7 +103,7 @@ async def replica_process(number: int = 0):
 
 
 async def _serve() -> None:
-    async with replica_here() as (_, _, replica):
+    async with replica_here(hosted=sys.argv[1:] or None) as (_, _, replica):
         sys.stdout.write(replica.address.rsplit(":", 1)[1] + "\n")
         sys.stdout.flush()
         await asyncio.Event().wait()

@@ -81,6 +81,7 @@ server_messages = st.one_of(
     st.builds(m.Flushed, numbers, counts),
     st.builds(m.Finished, numbers),
     st.builds(m.Failed, counts, names, names, st.booleans()),
+    st.builds(m.Load, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), seconds),
 )
 
 
@@ -103,6 +104,7 @@ def test_server_batches_come_through(batch):
         max_streams=st.integers(0, 2**32 - 1),
         recall_bytes=counts,
         version=st.integers(0, 9),
+        load_interval_ms=st.integers(0, 2**32 - 1),
     )
 )
 def test_descriptions_come_through(description):

@@ -16,8 +16,6 @@ from urllib.parse import urlparse
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -26,22 +24,19 @@ from pydantic import (
 )
 
 from voxray.base.errors import ConfigError
+from voxray.base.inference_settings import InferenceSettings as InferenceSettings  # noqa: PLC0414
+from voxray.base.inference_settings import ReplicaGroupSettings as ReplicaGroupSettings  # noqa: PLC0414
 from voxray.base.reconciler_settings import ReconcilerSettings as ReconcilerSettings  # noqa: PLC0414
 from voxray.base.settings_checks import check_hosts, check_port_range
+from voxray.base.settings_part import Name, Part
 from voxray.base.settings_sources import gather
-from voxray.base.tls import TlsSettings
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 PortRange = Annotated[str, Field(pattern=r"^(\d{1,5}-\d{1,5})?$"), AfterValidator(check_port_range)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class LiveKitSettings(_Part):
+class LiveKitSettings(Part):
     """How to reach LiveKit.
 
     Attributes:
@@ -95,7 +90,7 @@ class LiveKitSettings(_Part):
             )
 
 
-class HostSettings(_Part):
+class HostSettings(Part):
     """Session hosts.
 
     Attributes:
@@ -139,7 +134,7 @@ class HostSettings(_Part):
     load_limit: bool = True
     tenant_key: str = ""
     tenant_limit: Annotated[int, Field(ge=0)] | None = None
-    tenant_limits: dict[str, Annotated[int, Field(ge=0)]] = {}
+    tenant_limits: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -152,73 +147,7 @@ class HostSettings(_Part):
         return 1 if self.isolation == "process" else self.sessions_per_host
 
 
-class ReplicaGroupSettings(_Part):
-    """One group of equal inference replicas.
-
-    Attributes:
-        name: the group's name; replicas are called `<name>-<number>`.
-        engines: engine names that each replica hosts.
-        engine_settings: for each engine its own settings, such as the files of its models;
-            `docs/engines.md` has them.
-        replicas: how many replicas run.
-        gpus: GPU share that each replica asks Ray for (0.5 is half a GPU).
-        cpus: CPU share that each replica asks Ray for.
-        max_streams: streams that one replica accepts.
-        latency_budget_ms: longest time that the batcher holds a request back.
-        max_batch: requests in one batch at most.
-        phrase_cache_mb: memory of each replica for phrases that were spoken before and are not
-            made again; 0 keeps none.
-    """
-
-    name: Name
-    engines: Annotated[tuple[str, ...], Field(min_length=1)]
-    engine_settings: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
-    replicas: Annotated[int, Field(ge=1)] = 1
-    gpus: Annotated[float, Field(ge=0)] = 0.25
-    cpus: Annotated[float, Field(ge=0)] = 0.5
-    max_streams: Annotated[int, Field(ge=1)] = 512
-    latency_budget_ms: Annotated[float, Field(ge=0, le=1000)] = 8.0
-    max_batch: Annotated[int, Field(ge=1, le=1024)] = 64
-    phrase_cache_mb: Annotated[float, Field(ge=0, le=65_536)] = 32.0
-
-    @model_validator(mode="after")
-    def _settings_belong_to_engines(self) -> Self:
-        if strange := sorted(set(self.engine_settings) - set(self.engines)):
-            raise ValueError(
-                f"engine_settings of {', '.join(strange)}, which the group does not host"
-            )
-        return self
-
-
-class InferenceSettings(_Part):
-    """Shared inference.
-
-    Attributes:
-        groups: the replica groups; an engine may be in several.
-        coalesce_ms: how long a host gathers frames of its calls into one message.
-        max_streams_per_host: streams of one host at one replica; a call takes up to three.
-        tls: certificates of the gRPC ports.
-    """
-
-    groups: tuple[ReplicaGroupSettings, ...] = (
-        ReplicaGroupSettings(name="speech", engines=("silero", "pocketsphinx", "espeak")),
-    )
-    coalesce_ms: Annotated[float, Field(ge=0, le=100)] = 10.0
-    max_streams_per_host: Annotated[int, Field(ge=1)] = 256
-    tls: TlsSettings = TlsSettings()
-
-    @field_validator("groups")
-    @classmethod
-    def _names_differ(
-        cls, groups: tuple[ReplicaGroupSettings, ...]
-    ) -> tuple[ReplicaGroupSettings, ...]:
-        names = [group.name for group in groups]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"group names must differ, found twice: {', '.join(sorted(twice))}")
-        return groups
-
-
-class HttpSettings(_Part):
+class HttpSettings(Part):
     """The dispatcher's HTTP API and the metrics ports.
 
     Attributes:
@@ -233,7 +162,7 @@ class HttpSettings(_Part):
     metrics_ports: PortRange = ""
 
 
-class TelemetrySettings(_Part):
+class TelemetrySettings(Part):
     """Logs and traces.
 
     Attributes:
@@ -249,7 +178,7 @@ class TelemetrySettings(_Part):
     otlp_protocol: Literal["grpc", "http/protobuf"] = "grpc"
 
 
-class RaySettings(_Part):
+class RaySettings(Part):
     """The Ray cluster.
 
     Attributes:
@@ -263,7 +192,7 @@ class RaySettings(_Part):
     logical_gpus: Annotated[int, Field(ge=0)] = 1
 
 
-class Settings(_Part):
+class Settings(Part):
     """Everything one app is run with.
 
     Attributes:

@@ -189,7 +189,7 @@ def _cpus(settings: Settings) -> float:
     """Return the CPU shares that the app asks Ray for at most."""
     each = DISPATCHER_CPUS + settings.hosts.max_hosts * settings.hosts.cpus
     return settings.dispatchers * each + sum(
-        group.replicas * group.cpus for group in settings.inference.groups
+        group.most * group.cpus for group in settings.inference.groups
     )
 
 

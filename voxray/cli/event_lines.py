@@ -26,6 +26,9 @@ _LINES: Mapping[str, str] = {
         "the event loop of host {host_id} runs again after {seconds:.1f} s ({job_id} blocked it)"
     ),
     "ReplicaReady": "inference replica {replica_id} is ready on device {device}",
+    "ReplicaWaiting": "inference replica {replica_id} {reason}; it starts once there is",
+    "ReplicaDraining": "inference replica {replica_id} is not needed; its {streams} streams move",
+    "GroupResized": "replica group {group} should have {wanted} replicas for {streams} streams",
     "ReplicaLost": "inference replica {replica_id} is lost: {reason}",
 }
 

@@ -50,6 +50,9 @@ def status(*, api: str | None, app: str | None, as_json: bool) -> None:
         ("id", "group", "engines", "state", "streams", "queue", "device", "pid", "node"),
         (_replica_row(each) for each in objects(answer, "replicas")),
     )
+    for line in (_incomplete(group) for group in objects(answer, "groups")):
+        if line:
+            click.echo(line)
 
 
 def _dispatcher_row(dispatcher: JsonObject) -> tuple[str, ...]:
@@ -85,6 +88,15 @@ def _job_row(job: JsonObject, host: object) -> tuple[str, ...]:
         shown(host),
         seconds(job.get("seconds")),
     )
+
+
+def _incomplete(group: JsonObject) -> str:
+    """Return why a replica group has fewer replicas than it should; nothing when it has all."""
+    ready, wanted = group.get("ready"), group.get("wanted")
+    if ready == wanted:
+        return ""
+    reason = shown(group.get("reason") or "more are on their way")
+    return f"group {shown(group.get('name'))}: {shown(ready)} of {shown(wanted)} replicas; {reason}"
 
 
 def _replica_row(replica: JsonObject) -> tuple[str, ...]:

@@ -52,6 +52,19 @@ async def test_it_describes_itself():
         assert (description.streams, description.max_streams) == (0, engines.max_streams)
 
 
+async def test_every_host_is_told_the_load_again_and_again(monkeypatch):
+    monkeypatch.setattr(grpc_server, "LOAD_INTERVAL_S", 0.001)
+    async with serving() as (_, engines, channel, _):
+        call = channel.stream_stream(CONNECT)()
+        await call.write(hello())
+        for _ in range(2):
+            batch = codec.decode_server_batch(await call.read())
+            assert batch.messages == (m.Load(0, engines.max_streams, 0.0),)
+        answer = await channel.unary_unary(DESCRIBE)(codec.encode_describe_request())
+        assert codec.decode_description(answer).load_interval_ms == 1
+        call.cancel()
+
+
 @pytest.mark.parametrize(
     "metadata",
     [
@@ -90,6 +103,18 @@ async def test_a_version_that_is_not_served_is_refused(version):
         call = channel.stream_stream(CONNECT)()
         await call.write(hello(version=version))
         assert await status_of(call) is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_the_reason_of_an_end_comes_also_while_something_is_sent(monkeypatch):
+    monkeypatch.setattr(grpc_server, "LOAD_INTERVAL_S", 0.0003)
+    async with serving() as (_, _, channel, _):
+        for _ in range(40):
+            call = channel.stream_stream(CONNECT)()
+            await call.write(hello())
+            await call.read()
+            await call.write(b"nonsense")
+            async with asyncio.timeout(20):
+                assert await status_of(call) is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_a_host_that_hangs_up_frees_its_streams():

@@ -53,6 +53,15 @@ STATUS = {
             ],
         }
     ],
+    "groups": [
+        {"name": "speech", "ready": 1, "wanted": 1, "reason": ""},
+        {
+            "name": "ears",
+            "ready": 4,
+            "wanted": 5,
+            "reason": "ears-5 waits for 0.5 GPU: 0 of 2 free",
+        },
+    ],
     "replicas": [
         {
             "id": "speech-0",
@@ -170,6 +179,8 @@ def test_status_for_people(api, capsys):
     for text in ("speech-0", "silero, espeak", "starting: its engines are being loaded"):
         assert text in out
     assert "AJ_two" in out
+    assert "\ngroup ears: 4 of 5 replicas; ears-5 waits for 0.5 GPU: 0 of 2 free\n" in out
+    assert "group speech" not in out
 
 
 def test_status_for_scripts_is_what_the_api_says(api, capsys):

@@ -108,6 +108,22 @@ async def test_a_failed_start_is_told_with_its_reason(
     )
 
 
+async def test_a_replica_that_waits_says_what_for_and_is_drained_before_its_end(
+    runner: FleetRunner, fleet: FakeFleet, told: Told
+) -> None:
+    fleet.waits = {REPLICA: ("waits for 1 GPU: 0 of 1 free", "")}
+    group = ReplicaGroupSettings(name="speech", engines=("silero",))
+    runner.run(cmd.StartReplica(replica_id=REPLICA, group=group))
+    for reason in fleet.waits[REPLICA]:
+        assert await told.next() == inp.ReplicaWaiting(replica_id=REPLICA, reason=reason)
+    assert isinstance(await told.next(), inp.ReplicaStarted)
+    runner.run(cmd.DrainReplica(replica_id=REPLICA))
+    await fleet.until_calls(1)
+    runner.run(cmd.StopReplica(replica_id=REPLICA, force=True))
+    assert await told.next() == inp.ReplicaRetired(replica_id=REPLICA)
+    assert fleet.calls == [("drain_replica", REPLICA), ("stop_replica", REPLICA, True)]
+
+
 async def test_a_host_that_we_stop_is_retired_and_not_lost(
     runner: FleetRunner, fleet: FakeFleet, told: Told
 ) -> None:

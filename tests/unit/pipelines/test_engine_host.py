@@ -329,6 +329,18 @@ async def test_the_limit_of_streams_refuses_and_frees(hosts):
     assert [event.open for event in hosts.log.of(StreamsChanged)] == [1, 2, 1, 2]
 
 
+async def test_a_draining_host_opens_no_stream_and_keeps_those_it_has(hosts):
+    host = await hosts.start(ScriptedEngine(), max_streams=2)
+    listener = Listener(host)
+    host.drain()
+    with pytest.raises(CapacityError, match="the replica is closing"):
+        Listener(host)
+    assert (host.draining, host.streams, host.max_streams) == (True, 1, 0)
+    for item in (audio(), EndOfInput()):
+        listener.stream.push(item)
+    assert isinstance(await listener.end(), StreamFinishedError)
+
+
 async def test_wrong_names_and_options_are_refused_with_what_there_is(hosts):
     host = await hosts.start(ScriptedEngine())
     with pytest.raises(EngineConfigError, match=r"no engine 'tts'.*scripted \(stt\)"):

@@ -19,8 +19,10 @@ from voxray.pipelines.engines.base import (
     EngineInfo,
     EngineKind,
     ProbabilityOutput,
+    SpeechEdgeOutput,
     TranscriptOutput,
 )
+from voxray.pipelines.failover import STALE
 from voxray.pipelines.remote_stream import CREDIT_BYTES, RemoteStream
 from voxray.pipelines.wire import messages as m
 
@@ -225,6 +227,7 @@ async def test_an_answer_that_does_not_come_leaves_the_replica(stt):
 
 
 async def test_a_refusal_is_the_answer(stt):
+    stt.stream.detach()
     stt.stream.attach(FakeConnection(), stt.info)
     refusal = m.Failed(1, "limit", "full", retryable=True)
     stt.stream.over(refusal)
@@ -243,3 +246,106 @@ async def test_closing_wakes_the_reader_and_forgets_the_input(stt):
     assert stt.ends == 1
     assert stt.source.log.first == stt.source.log.next
     assert [type(message) for message in stt.connection.sent()][-2:] == [m.Close, m.CloseSource]
+
+
+# Moving while the old replica still serves.
+
+
+def ask(one):
+    """Open the stream on another replica as well; it has not answered yet."""
+    asked = FakeConnection()
+    one.stream.attach(asked, one.info)
+    return asked
+
+
+async def test_a_moving_stream_is_served_by_the_old_replica_until_the_new_one_has_it(stt):
+    stt.stream.push_audio(SECOND, RATE)
+    stt.sent_audio_s()
+    asked = ask(stt)
+    stt.connection.handler.result(m.Result(1, TranscriptOutput("old", False, 0.0, 0.5)))
+    asked.handler.opened(stt.info)
+    assert await stt.stream.answer(5.0) is None
+    # What the old one still says is not heard; the new one was given all that is not settled.
+    stt.connection.handler.result(m.Result(1, TranscriptOutput("late", True, 0.0, 1.0)))
+    asked.handler.result(m.Result(1, TranscriptOutput("new", True, 0.0, 1.0)))
+    assert [(await stt.stream.receive()).text for _ in range(2)] == ["old", "new"]
+    assert stt.stream.replayed_s == 1.0
+    assert m.Close(1) in stt.connection.sent()
+    assert not stt.failures
+
+
+async def test_a_move_that_was_overtaken_by_a_final_is_begun_again(stt):
+    stt.stream.push_audio(SECOND, RATE)
+    stt.stream.push_audio(SECOND, RATE)
+    stt.sent_audio_s()
+    asked = ask(stt)
+    stt.connection.handler.result(m.Result(1, TranscriptOutput("one", True, 0.0, 1.0)))
+    asked.handler.opened(stt.info)
+    assert (await stt.stream.answer(5.0)).code == STALE
+    assert stt.stream.current.connection is stt.connection
+    again = ask(stt)
+    assert again.starts == [2]
+    again.handler.opened(stt.info)
+    assert await stt.stream.answer(5.0) is None
+    again.handler.result(m.Result(1, TranscriptOutput("two", True, 0.0, 1.0)))
+    finals = [await stt.stream.receive() for _ in range(2)]
+    assert [(final.text, final.end_s) for final in finals] == [("one", 1.0), ("two", 2.0)]
+
+
+async def test_a_refused_move_leaves_the_stream_where_it_is(stt):
+    asked = ask(stt)
+    refusal = m.Failed(1, "limit", "full", retryable=True)
+    asked.handler.over(refusal)
+    assert await stt.stream.answer(5.0) == refusal
+    stt.connection.handler.result(m.Result(1, TranscriptOutput("old", True, 0.0, 0.0)))
+    assert (await stt.stream.receive()).text == "old"
+
+
+async def test_the_loss_of_the_old_replica_hastens_the_move(stt):
+    stt.stream.push_audio(SECOND, RATE)
+    asked = ask(stt)
+    stt.connection.handler.over(m.Failed(1, "lost", "it broke", retryable=True))
+    assert len(stt.failures) == 1
+    asked.handler.result(m.Result(1, TranscriptOutput("new", True, 0.0, 1.0)))
+    asked.handler.opened(stt.info)
+    assert await stt.stream.answer(5.0) is None
+    assert (await stt.stream.receive()).text == "new"
+
+
+async def test_a_moving_speaker_goes_on_at_the_sample(tts):
+    tts.stream.push_text("words")
+    tts.stream.speech(speech(0, 100))
+    asked = ask(tts)
+    tts.connection.handler.speech(speech(100, 150))
+    asked.handler.opened(tts.info)
+    asked.handler.speech(speech(0, 200))
+    assert [len((await tts.stream.receive()).samples) for _ in range(3)] == [100, 50, 50]
+
+
+async def test_a_moving_detector_tells_no_window_twice():
+    vad = Streaming(EngineKind.VAD)
+    for _ in range(3):
+        vad.stream.push_audio(SECOND, RATE)
+    asked = ask(vad)
+    vad.connection.handler.result(m.Result(1, ProbabilityOutput(512, 0.1, 0.0)))
+    vad.connection.handler.result(m.Result(1, ProbabilityOutput(1024, 0.2, 0.0)))
+    vad.sent_audio_s()
+    asked.handler.opened(vad.info)
+    for end in (512, 1024, 1536):
+        asked.handler.result(m.Result(1, ProbabilityOutput(end, 0.9, 0.0)))
+    heard = [await vad.stream.receive() for _ in range(3)]
+    assert [(each.end_sample, each.probability) for each in heard] == [
+        (512, 0.1),
+        (1024, 0.2),
+        (1536, 0.9),
+    ]
+
+
+async def test_an_end_of_speech_that_the_lost_replica_owed_is_told(stt):
+    stt.stream.result(m.Result(1, SpeechEdgeOutput(speaking=True, at_s=0.2)))
+    stt.final(0.2, 0.8)
+    stt.move()
+    edges = [await stt.stream.receive() for _ in range(3)]
+    assert edges[2] == SpeechEdgeOutput(speaking=False, at_s=0.8)
+    stt.move()
+    await stt.stream.aclose()
