@@ -37,6 +37,7 @@ def test_what_may_succeed_later_is_retryable():
         "CapacityError",
         "DeadlineError",
         "PeerFailedError",
+        "StreamGivenUpError",
     }
 
 

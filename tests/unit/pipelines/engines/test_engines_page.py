@@ -55,7 +55,8 @@ def test_the_options_of_what_speaks_are_all_there(engine, options):
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """Installs the page's engine of one's own, as a package would be."""
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    own = PAGE.partition("\n## Engines of your own\n")[2]
+    (code,) = re.findall(r"```python\n(.*?)```", own, re.DOTALL)
     (declaration,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     declared = tomllib.loads(declaration)["project"]["entry-points"][registry.ENTRY_POINT_GROUP]
     (tmp_path / "beeps.py").write_text(code)
