@@ -219,8 +219,8 @@ async def test_a_missing_voice_and_a_missing_engine_are_explained() -> None:
     with pytest.raises(APIStatusError, match="dothraki"):
         async with voxray.TTS(voice="dothraki").synthesize("hello") as stream:
             await stream.collect()
-    with pytest.raises(APIStatusError, match="no engine is called 'whisper'"):
-        await voxray.STT(engine="whisper").recognize(silence(0.1, 16_000))
+    with pytest.raises(APIStatusError, match="no engine is called 'nobody'"):
+        await voxray.STT(engine="nobody").recognize(silence(0.1, 16_000))
 
 
 async def test_a_closed_client_fails_for_good() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import random
 import secrets
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from aiohttp import WSMsgType, web
@@ -33,7 +34,7 @@ from voxray.base.settings import (
     Settings,
 )
 from voxray.base.timing import Backoff, SystemClock
-from voxray.dispatcher import offers, service
+from voxray.dispatcher import offers, registration, service
 from voxray.dispatcher.connection import ConnectionOptions
 from voxray.dispatcher.dialing import DialOptions
 from voxray.dispatcher.service import Access, DispatcherService
@@ -268,8 +269,9 @@ async def until_free(app: DispatcherService) -> None:
 async def test_a_livekit_that_misbehaves_takes_no_slot_away(
     seed: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(service, "ConnectionOptions", lambda dial: replace(FAST))
-    monkeypatch.setattr(service, "_RECONNECT_PAUSE_S", 0.01)
+    monkeypatch.setattr(registration, "ConnectionOptions", lambda dial: replace(FAST))
+    made = registration.Registration
+    monkeypatch.setattr(service, "Registration", partial(made, pause_s=0.01))
     monkeypatch.setattr(offers, "ASSIGNMENT_S", 0.3)
     chaos = Chaos(seed)
     site = web.Application()

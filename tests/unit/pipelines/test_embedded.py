@@ -69,7 +69,8 @@ def world() -> Iterator[World]:
     yield world
     world.engines.close()
     assert world.engine.closed == world.engine.loaded
-    assert threading.active_count() == threads
+    # One of a test before may have ended meanwhile.
+    assert threading.active_count() <= threads
 
 
 async def rest(stream: InferenceStream) -> list[str]:
@@ -279,8 +280,10 @@ async def test_results_that_nobody_fetches_end_the_stream(
     other = await client.open("stt", {"interim": True})
     for _ in range(3):
         stream.push_audio(bytes(320), 16_000)
-    other.push_audio(bytes(320), 16_000)
-    await other.receive()
+    # Streams take turns: what came later of the other one is told after all of the first.
+    for _ in range(5):
+        other.push_audio(bytes(320), 16_000)
+        await other.receive()
 
     await stream.receive()
     await stream.receive()
