@@ -1,18 +1,10 @@
-"""The fleet gateway over Ray: every Ray call of the dispatcher is made here.
+"""The fleet gateway over Ray: what the dispatcher asks of hosts, replicas and its peers."""
 
-Calls stay short: a method that is pending keeps an actor from ending cleanly. Calls that block in
-Ray's client (creating, looking up) run on a thread with a deadline, because they hang for as long
-as the cluster's control store is away.
-"""
-
-import logging
 from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
 import ray
-from ray.exceptions import (
-    ActorDiedError,
-)
+from ray.exceptions import ActorDiedError
 
 from voxray.actors.contracts import (
     Endpoint,
@@ -24,9 +16,7 @@ from voxray.actors.contracts import (
 )
 from voxray.actors.control import watch
 from voxray.actors.session_actor import SessionActor
-from voxray.base.errors import (
-    VoxrayError,
-)
+from voxray.base.errors import VoxrayError
 from voxray.base.ids import (
     HostId,
     JobId,
@@ -39,30 +29,16 @@ from voxray.base.ids import (
 from voxray.base.settings import ReplicaGroupSettings
 from voxray.base.tls import load_certificates
 from voxray.dispatcher.fleet import DispatcherEndedError, Found
-from voxray.dispatcher.ray_actors import RayActors
+from voxray.dispatcher.ray_actors import Actor, RayActors
 from voxray.dispatcher.ray_context import FleetContext
 from voxray.dispatcher.ray_replicas import RayReplicas
 from voxray.dispatcher.request_batches import RequestBatches
 
-T = TypeVar("T")
-# Ray's types of a handle differ with how the class was decorated; its methods are untyped anyway.
-_Actor: TypeAlias = Any
-logger = logging.getLogger(__name__)
-
-# Threads for the short methods of an actor; a blocked one must not hold up the next.
-_ACTOR_THREADS = 16
-# Calls that block in Ray's client at the same time; each ends at the latest when Ray gives up.
-_CLIENT_THREADS = 32
-_LOOKUP_DEADLINE_S = 10.0
 _CALL_DEADLINE_S = 5.0
-# A look at a replica that may still load its engines.
-_GLANCE_S = 1.0
 # The program's request_fnc gets 2 s on its host; LiveKit drops the offer after 3 s.
 _REQUEST_DEADLINE_S = 2.5
 # A replica's engines stop between two pieces of work.
 _REPLICA_CLOSE_S = 12.0
-_UNAVAILABLE_PAUSE_S = 0.05
-_REPLICA_START_DEADLINE_S = 120.0
 
 
 class RayFleet:
@@ -122,7 +98,7 @@ class RayFleet:
         name = host_actor_name(host_id)
         options = self._actors.options(name, num_cpus=hosts.cpus, num_gpus=0)
 
-        def create() -> _Actor:
+        def create() -> Actor:
             return (
                 ray.remote(SessionActor)
                 .options(**options)

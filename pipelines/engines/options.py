@@ -2,12 +2,20 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from voxray.base.errors import EngineConfigError
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """What a stream may choose of an engine that takes no options.
+
+    Of the engines that only tell probabilities: thresholds belong to who reads them.
+    """
 
 
 def read_options(engine: str, cls: type[T], options: Mapping[str, Any]) -> T:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from voxray.pipelines.engines.base import (
     run_each,
     try_out,
 )
-from voxray.pipelines.engines.options import read_options
+from voxray.pipelines.engines.options import NoOptions, read_options
 
 __all__ = ["SAMPLE_RATE", "WINDOW_S", "SileroVadEngine", "SpeechProbabilities"]
 
@@ -72,11 +71,6 @@ class _Session:
         self.probabilities.close()
 
 
-@dataclass(frozen=True)
-class _Options:
-    """Silero has none: thresholds belong to who reads the probabilities."""
-
-
 class SileroVadEngine:
     """Says for each 32 ms how probable it is that somebody speaks."""
 
@@ -109,7 +103,7 @@ class SileroVadEngine:
         Raises:
             EngineConfigError: an option was given.
         """
-        read_options(self.info.name, _Options, options)
+        read_options(self.info.name, NoOptions, options)
         return _Session()
 
     def run_batch(self, items: Sequence[WorkItem]) -> Sequence[BaseException | None]:

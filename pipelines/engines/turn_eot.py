@@ -27,7 +27,7 @@ from voxray.pipelines.engines.base import (
     TurnOutput,
     WorkItem,
 )
-from voxray.pipelines.engines.options import read_options
+from voxray.pipelines.engines.options import NoOptions, read_options
 
 __all__ = ["SAMPLE_RATE", "TurnEngine", "TurnSettings"]
 
@@ -90,11 +90,6 @@ class TurnSettings:
             raise ValueError(f"threads must be 0 to 64, not {self.threads}")
 
 
-@dataclass(frozen=True)
-class _Options:
-    """It has none: thresholds belong to who reads the probabilities."""
-
-
 class TurnEngine:
     """Says at each flush how probable it is that the speaker's turn has ended."""
 
@@ -137,7 +132,7 @@ class TurnEngine:
         Raises:
             EngineConfigError: an option was given.
         """
-        read_options(self.info.name, _Options, options)
+        read_options(self.info.name, NoOptions, options)
         return _Session()
 
     def run_batch(self, items: Sequence[WorkItem]) -> Sequence[BaseException | None]:
